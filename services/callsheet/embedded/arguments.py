@@ -1,0 +1,136 @@
+"""The command line of `callsheetd`."""
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Final
+
+from callsheet.embedded.up import ROOMS
+from callsheet.ledger.access import Role
+
+#: The method of argparse that adds a command, whose class is private.
+AddParser = Callable[..., argparse.ArgumentParser]
+
+_EPILOG: Final = """\
+exit codes:
+  0   done, or stopped as asked
+  1   refused or failed; one line on stderr says why
+  2   the command line is wrong
+  3   stopped as asked, but had to be cut short
+  78  a setting is wrong or unknown; one line a variable on stderr
+  130 interrupted by Ctrl-C
+
+Everything is configured by environment variables; `callsheetd settings` shows them all."""
+
+_ROOM_SUMMARIES: Final = {
+    "control": "run the gRPC control plane",
+    "upkeep": "run the rescuer, the scheduler and the pruner",
+    "worker": "run a worker",
+    "sidecar": "run the sidecar, which sends webhooks",
+}
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of `callsheetd`; its help texts are its documentation."""
+    parser = argparse.ArgumentParser(
+        prog="callsheetd",
+        description="Runs the processes of the Callsheet task plane.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_up(commands.add_parser)
+    for room in ROOMS:
+        commands.add_parser(
+            room,
+            help=_ROOM_SUMMARIES[room],
+            description=f"Become the process `python -m callsheet.{room}`, on the Redis of "
+            "REDIS_URL, or on the embedded Valkey of a `callsheetd up` that runs.",
+        )
+    _add_keys(commands.add_parser)
+    _add_webhooks(commands.add_parser)
+    settings = commands.add_parser(
+        "settings",
+        help="show every setting, its value and where that is from",
+        description="Show every setting: variable, value (secrets masked), source, meaning.",
+    )
+    _add_json(settings, "one array of objects")
+    return parser
+
+
+def _add_up(add_parser: AddParser) -> None:
+    up = add_parser(
+        "up",
+        help="run everything on this machine",
+        description="Run control, upkeep, worker and sidecar, and unless REDIS_URL is set the "
+        "embedded Valkey, until Ctrl-C. All state is kept in CALLSHEET_STATE_DIR; another start "
+        "finds it again. The last line on stdout is `ready`.",
+    )
+    _add_json(up, "instead of text, one object when everything is ready")
+
+
+def _add_keys(add_parser: AddParser) -> None:
+    keys = add_parser(
+        "keys",
+        help="make, list and revoke API keys",
+        description="Make, list and revoke API keys.",
+    )
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = actions.add_parser(
+        "create",
+        help="make a key and print its text, once",
+        description="Make a key. Its text is printed once and kept nowhere.",
+    )
+    create.add_argument(
+        "--project", action="append", required=True, help="a project it opens; may be repeated"
+    )
+    create.add_argument(
+        "--role",
+        action="append",
+        required=True,
+        choices=[role.value for role in Role],
+        help="what it allows; may be repeated",
+    )
+    _add_json(create, "one object")
+    listing = actions.add_parser(
+        "list", help="list keys, oldest first", description="List keys, never their texts."
+    )
+    _add_json(listing, "one array of objects")
+    revoke = actions.add_parser(
+        "revoke", help="make a key invalid", description="Make a key invalid from now on."
+    )
+    revoke.add_argument("key_id", metavar="ID", help="the key's id: the 8 digits after cs_")
+    _add_json(revoke, "one object")
+
+
+def _add_webhooks(add_parser: AddParser) -> None:
+    webhooks = add_parser(
+        "webhooks", help="show what receivers need", description="Show what receivers need."
+    )
+    actions = webhooks.add_subparsers(dest="action", required=True, metavar="ACTION")
+    secret = actions.add_parser(
+        "secret",
+        help="print a project's webhook secret",
+        description="Print the secret (whsec_…) that signs the project's webhooks.",
+    )
+    secret.add_argument("--project", required=True, type=_project, help="the project")
+    secret.add_argument(
+        "--version", type=_version, default=1, help="which secret, when it was rotated (1)"
+    )
+    _add_json(secret, "one object")
+
+
+def _add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", action="store_true", help=f"print {what}")
+
+
+def _project(text: str) -> str:
+    if re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be a project's name")
+    return text
+
+
+def _version(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError("must be a whole number from 1")
+    return int(text)

@@ -1,0 +1,124 @@
+"""What `up` tells the person, or the program, that started it."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from callsheet.embedded.child import ChildFact, ChildReport
+from callsheet.embedded.log_file import last_lines
+from callsheet.runtime.settings import without_password
+
+_LONGEST_COMPLAINT: Final = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readiness:
+    """What `up` prints when everything runs; *late* names those that have not said so."""
+
+    grpc_address: str
+    redis_url: str
+    key: str | None
+    projects: Sequence[str]
+    state_dir: Path
+    artifacts_url: str
+    pid: int
+    processes: Mapping[str, int | None]
+    late: Sequence[str]
+
+
+class Console:
+    """Writes lines for people, or with *as_json* one object for a program."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def say(self, line: str) -> None:
+        """Tell a person something: on stdout, or on stderr when stdout is for a program."""
+        print(line, file=sys.stderr if self._as_json else sys.stdout, flush=True)
+
+    def complain(self, line: str) -> None:
+        """Tell whoever is there what went wrong, in one line on stderr."""
+        print(f"callsheetd: {line}", file=sys.stderr, flush=True)
+
+    def announce(self, readiness: Readiness) -> None:
+        """Say that everything runs, and where."""
+        if self._as_json:
+            print(json.dumps(_ready_event(readiness)), flush=True)
+            return
+        lines = {
+            "control": readiness.grpc_address,
+            "redis": without_password(readiness.redis_url),
+            "artifacts": without_password(readiness.artifacts_url),
+            "state": str(readiness.state_dir),
+            "logs": str(readiness.state_dir / "logs"),
+            "projects": ", ".join(readiness.projects),
+            "key": readiness.key or "make one with `callsheetd keys create`",
+        }
+        for name, value in lines.items():
+            self.say(f"  {name:<10} {value}")
+        if readiness.late:
+            self.say(f"  not ready yet: {', '.join(readiness.late)}")
+        self.say("Ctrl-C stops everything, in order; a second one at once.")
+        self.say("ready")
+
+    def report(self, report: ChildReport, *, log: Path) -> None:
+        """Tell of a process that did what it should not."""
+        wait = f"{report.wait.total_seconds():.1f} s" if report.wait is not None else ""
+        match report.fact:
+            case ChildFact.EXITED:
+                self.complain(
+                    f"{report.name} ended ({_ending(report)}), starts again in {wait}; see {log}"
+                )
+            case ChildFact.CRASH_LOOPED:
+                self.complain(
+                    f"{report.name} keeps ending ({_ending(report)}): {last_words(log)}; "
+                    f"next try in {wait}; see {log}"
+                )
+            case ChildFact.KILLED:
+                self.complain(f"{report.name} did not stop in time and was killed; see {log}")
+            case ChildFact.STARTED | ChildFact.BECAME_READY | ChildFact.STOPPED:
+                pass
+
+
+def last_words(log: Path) -> str:
+    """Return what a process wrote last: of a log line in JSON, the fact and its reason."""
+    lines = last_lines(log, count=1)
+    if not lines:
+        return "it wrote nothing"
+    return _told(lines[0])[:_LONGEST_COMPLAINT]
+
+
+def _told(line: str) -> str:
+    try:
+        fields = cast("Mapping[str, object]", json.loads(line))
+        exceptions = cast("list[Mapping[str, object]]", fields.get("exception") or [{}])
+        reason = exceptions[0].get("exc_value") or fields.get("message") or fields.get("reason")
+        return f"{fields['event']}: {reason}" if reason else str(fields["event"])
+    except (ValueError, AttributeError, LookupError, TypeError):
+        return line
+
+
+def _ending(report: ChildReport) -> str:
+    code = report.exit_code
+    if code is None:
+        return "not started"
+    return f"signal {-code}" if code < 0 else f"exit {code}"
+
+
+def _ready_event(readiness: Readiness) -> Mapping[str, object]:
+    return {
+        "event": "ready",
+        "grpc_address": readiness.grpc_address,
+        "redis_url": without_password(readiness.redis_url),
+        "key": readiness.key,
+        "project": readiness.projects[0] if readiness.projects else None,
+        "projects": list(readiness.projects),
+        "state_dir": str(readiness.state_dir),
+        "artifacts_url": without_password(readiness.artifacts_url),
+        "pid": readiness.pid,
+        "processes": dict(readiness.processes),
+        "late": list(readiness.late),
+    }

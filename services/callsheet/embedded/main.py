@@ -1,0 +1,117 @@
+"""The command `callsheetd`: runs the plane's processes and looks after what they share."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from callsheet.embedded.arguments import command_line
+from callsheet.embedded.console import Console
+from callsheet.embedded.engine import EngineUnfit
+from callsheet.embedded.key_commands import (
+    CommandRefused,
+    keys_create,
+    keys_list,
+    keys_revoke,
+    webhooks_secret,
+)
+from callsheet.embedded.redis_access import running_embedded_url
+from callsheet.embedded.up import room_command, run_up
+from callsheet.embedded.valkey import ValkeyUnavailable
+from callsheet.ledger.errors import LedgerError
+from callsheet.runtime.logs import configure_logging
+from callsheet.runtime.redis import RedisUnfit
+from callsheet.runtime.secrets import SecretUnusable
+from callsheet.runtime.settings import Settings, describe, load_settings_or_exit
+
+EXIT_REFUSED: Final = 1
+EXIT_INTERRUPTED: Final = 130
+
+_REFUSALS: Final = (
+    CommandRefused,
+    EngineUnfit,
+    LedgerError,
+    RedisError,
+    RedisUnfit,
+    SecretUnusable,
+    ValkeyUnavailable,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    asked = command_line().parse_args(arguments)
+    settings = load_settings_or_exit()
+    try:
+        exit_code = _run(asked, settings)
+        sys.stdout.flush()
+        return exit_code
+    except _REFUSALS as refusal:
+        print(f"callsheetd: {_one_line(refusal)}", file=sys.stderr)
+        return EXIT_REFUSED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the answer has seen enough; the interpreter must not flush into the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(asked: argparse.Namespace, settings: Settings) -> int:
+    if asked.command == "up":
+        return run_up(settings, console=Console(as_json=asked.json))
+    configure_logging(settings, process="callsheetd")
+    match asked.command, getattr(asked, "action", None):
+        case "settings", _:
+            _print_settings(settings, as_json=asked.json)
+        case "keys", "create":
+            asyncio.run(
+                keys_create(settings, projects=asked.project, roles=asked.role, as_json=asked.json)
+            )
+        case "keys", "list":
+            asyncio.run(keys_list(settings, as_json=asked.json))
+        case "keys", _:
+            asyncio.run(keys_revoke(settings, key_id=asked.key_id, as_json=asked.json))
+        case "webhooks", _:
+            webhooks_secret(
+                settings, project=asked.project, version=asked.version, as_json=asked.json
+            )
+        case room, _:
+            _become(room, settings)
+    return 0
+
+
+def _become(room: str, settings: Settings) -> None:
+    """Replace this process by the room's. Raises CommandRefused when there is no Redis for it."""
+    url = settings.redis_url or running_embedded_url(settings)
+    if url is None:
+        raise CommandRefused(
+            f"REDIS_URL is not set, and no `callsheetd up` runs in {settings.state_dir}"
+        )
+    command = room_command(room)
+    os.execve(command[0], command, {**os.environ, "REDIS_URL": url})  # noqa: S606  # no shell is wanted
+
+
+def _print_settings(settings: Settings, *, as_json: bool) -> None:
+    rows = describe(settings)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    names = max(len(row.variable) for row in rows)
+    values = min(48, max(len(row.value) for row in rows))
+    for row in rows:
+        print(f"{row.variable:<{names}}  {row.value:<{values}}  {row.source:<11}  {row.meaning}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

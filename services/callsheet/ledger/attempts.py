@@ -1,0 +1,128 @@
+"""What workers may ask of the ledger. Every write names its attempt."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from callsheet.ledger import machine
+from callsheet.ledger.catalog import TaskType
+from callsheet.ledger.codec import decode_task, encode_progress, start_template
+from callsheet.ledger.errors import LeaseLost
+from callsheet.ledger.instants import instant
+from callsheet.ledger.log import Log
+from callsheet.ledger.model import Failure, Progress, Task, Usage
+from callsheet.ledger.store import Applied, Candidate, Claim, Commit
+from callsheet.ledger.writer import Writer
+
+#: Candidates a claim asks for beyond its free slots, so that others' luck leaves some.
+WINDOW: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Tasks whose attempts were started, what is ready next, and the ledger's time."""
+
+    tasks: tuple[Task, ...]
+    ready: tuple[Candidate, ...]
+    time: datetime
+
+
+class Attempts:
+    """The ledger's side for one worker."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        log: Log,
+        catalog: Mapping[str, TaskType],
+        *,
+        worker: str,
+        lease: timedelta,
+    ) -> None:
+        self._writer = writer
+        self._log = log
+        self._catalog = catalog
+        self.worker = worker
+        self.lease = lease
+
+    async def claim(
+        self,
+        *,
+        count: int,
+        queues: tuple[str, ...],
+        candidates: Sequence[Candidate],
+        device: str,
+    ) -> Claims:
+        """Start up to *count* attempts of the candidates; without candidates only look."""
+        operation = self._writer.ids.operation()
+        template = start_template(
+            worker=self.worker, device=device, lease=self.lease, operation=operation
+        )
+        claim = Claim(
+            count=count,
+            lease=self.lease,
+            queues=queues,
+            window=max(WINDOW, count),
+            template=template,
+            operation=operation,
+            candidates=tuple(candidates),
+        )
+        claimed = await self._writer.store.claim(claim)
+        tasks = tuple(decode_task(stored) for stored in claimed.started)
+        return Claims(tasks, claimed.ready, instant(claimed.time))
+
+    async def renew(self, attempts: Sequence[tuple[str, int]]) -> list[int]:
+        """Extend leases (task id, attempt); answer each task's sequence, or 0 for a lost lease."""
+        return await self._writer.store.renew(attempts, lease=self.lease)
+
+    async def read(self, task_id: str) -> Task:
+        """Return the task as it is. Raises TaskNotFound."""
+        return await self._writer.read(task_id)
+
+    async def succeed(self, task: Task, *, attempt: int, output: bytes, usage: Usage) -> Task:
+        """Record the attempt's output. Raises LeaseLost."""
+        return await self._writer.change(
+            task, lambda task: machine.succeed(task, attempt=attempt, output=output, usage=usage)
+        )
+
+    async def fail(self, task: Task, *, attempt: int, failure: Failure) -> Task:
+        """Record the attempt's failure; the task is then PENDING again, FAILED or CANCELLED."""
+        backoff = self._catalog[task.submission.task_type].backoff
+        jitter = self._writer.ids.jitter()
+        return await self._writer.change(
+            task,
+            lambda task: machine.fail(
+                task, attempt=attempt, failure=failure, backoff=backoff, jitter=jitter
+            ),
+        )
+
+    async def hand_back(self, task: Task, *, attempt: int, reason: str) -> Task:
+        """Give the attempt back unfinished. Raises LeaseLost."""
+        return await self._writer.change(
+            task, lambda task: machine.hand_back(task, attempt=attempt, reason=reason)
+        )
+
+    async def confirm_cancel(self, task: Task, *, attempt: int) -> Task:
+        """Record that the attempt has stopped as asked. Raises LeaseLost."""
+        return await self._writer.change(
+            task, lambda task: machine.confirm_cancel(task, attempt=attempt)
+        )
+
+    async def announce(self, task: Task, *, attempt: int, progress: Progress) -> None:
+        """Tell whoever watches now how far the attempt is; nothing is kept."""
+        await self._log.publish(
+            encode_progress(task.id, attempt=attempt, sequence=task.sequence, progress=progress)
+        )
+
+    async def keep_progress(self, task: Task, *, attempt: int, progress: Progress) -> None:
+        """Keep the attempt's newest progress with its task.
+
+        Raises:
+            LeaseLost: the task has moved on, or was asked to stop: look at it again.
+        """
+        kept = encode_progress(task.id, attempt=attempt, sequence=task.sequence, progress=progress)
+        commit = Commit(task.id, expected=task.sequence, progress=kept)
+        answer = (await self._writer.store.commit([commit]))[0]
+        if not isinstance(answer, Applied):
+            raise LeaseLost(task.id, attempt)

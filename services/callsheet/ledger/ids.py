@@ -1,0 +1,55 @@
+"""Where new ids and chances come from: a seam, so that tests can decide them."""
+
+import secrets
+from hashlib import sha256
+from typing import Protocol
+from uuid import UUID, uuid4
+
+
+class Ids(Protocol):
+    """Makes what must not repeat."""
+
+    def task_id(self) -> str:
+        """Return a new task's id."""
+        ...
+
+    def operation(self) -> int:
+        """Return a new write's id, positive and below 2^63."""
+        ...
+
+    def epoch(self) -> str:
+        """Return a new epoch."""
+        ...
+
+    def jitter(self) -> float:
+        """Return a chance in [0, 1)."""
+        ...
+
+
+class RandomIds:
+    """Makes them from the system's randomness."""
+
+    def task_id(self) -> str:
+        """Return a new task's id."""
+        return str(uuid4())
+
+    def operation(self) -> int:
+        """Return a new write's id, positive and below 2^63."""
+        return secrets.randbits(63) | 1
+
+    def epoch(self) -> str:
+        """Return a new epoch."""
+        return secrets.token_hex(4)
+
+    def jitter(self) -> float:
+        """Return a chance in [0, 1)."""
+        return secrets.randbits(53) / (1 << 53)
+
+
+def requested_task_id(project: str, request_id: str) -> str:
+    """Return the id of the task that a request makes, the same each time it is made.
+
+    The id is the idempotency record: it lives as long as the task does, with no key of its own.
+    """
+    digest = sha256(f"{project}\0{request_id}".encode()).digest()
+    return str(UUID(bytes=digest[:16], version=5))

@@ -1,0 +1,217 @@
+"""Where a task stands in the indexes: every key of a cell, and the moves each fact makes.
+
+All keys of a cell share the hash tag `{<cell>}`, so that one script may touch them all.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from callsheet.ledger.events import CancelRequested, Event
+from callsheet.ledger.instants import microseconds, span
+from callsheet.ledger.model import NO_TIME, Task, TaskState
+
+#: Scores of ready sets count from 2025-01-01: band and time fit a double exactly until 2053.
+SCORE_START: Final = 1_735_689_600_000_000
+#: The distance of two priorities in a ready set: 28 years in microseconds.
+BAND: Final = 900_000_000_000_000
+HIGHEST_PRIORITY: Final = 9
+#: Wake-ups that wait per queue; more would wake nobody sooner.
+WAKES_KEPT: Final = 64
+#: Words that wait on a worker's control list; the renewal tells what fell off.
+CONTROL_KEPT: Final = 1024
+
+
+class Keys:
+    """Makes every key of a cell, in this one place."""
+
+    def __init__(self, cell: str) -> None:
+        self.cell = cell
+        self.prefix = f"callsheet:{{{cell}}}:"
+        self.log = f"{self.prefix}log"  # STREAM t = task id, e = event record
+        self.delayed = f"{self.prefix}delayed"  # ZSET task id → due time
+        self.expiring = f"{self.prefix}expiring"  # ZSET task id → expire time
+        self.leases = f"{self.prefix}leases"  # ZSET id/attempt → expire time
+        self.final = f"{self.prefix}final"  # ZSET task id → prune-after time
+        self.signals = f"{self.prefix}signals"  # CHANNEL signal records
+        self.epoch = f"{self.prefix}epoch"  # STRING
+        self.cursors = f"{self.prefix}cursors"  # HASH reader → log position
+        self.workers = f"{self.prefix}workers"  # HASH worker id → worker record
+        self.workers_seen = f"{self.prefix}workers:seen"  # ZSET worker id → time
+        self.api_keys = f"{self.prefix}keys"  # HASH key id → key record
+        self.delivery_origins = f"{self.prefix}deliveries:origins"  # ZSET origin → first due time
+        self.delivery_leases = f"{self.prefix}deliveries:leases"  # ZSET id/endpoint → expire time
+        self.delivery_ended = f"{self.prefix}deliveries:ended"  # ZSET task id → remove-after time
+
+    def task(self, task_id: str) -> str:
+        """HASH: r record, q sequence, n attempt, p newest progress, 1 … n facts."""
+        return f"{self.prefix}task:{task_id}"
+
+    def ready(self, queue: str) -> str:
+        """ZSET: task id → priority band, then submit time."""
+        return f"{self.prefix}ready:{queue}"
+
+    def wake(self, queue: str) -> str:
+        """LIST: ids of tasks that became ready; BLPOP by workers."""
+        return f"{self.prefix}wake:{queue}"
+
+    def control(self, worker: str) -> str:
+        """LIST: id/attempt of attempts the worker must look at again; BLPOP by the worker."""
+        return f"{self.prefix}control:{worker}"
+
+    def project(self, project: str) -> str:
+        """ZSET: task id → create time; all tasks of the project."""
+        return f"{self.prefix}project:{project}"
+
+    def project_type(self, project: str, task_type: str) -> str:
+        """ZSET: task id → create time; the project's tasks of one type."""
+        return f"{self.prefix}project:{project}:type:{task_type}"
+
+    def project_live(self, project: str) -> str:
+        """ZSET: task id → create time; the project's tasks that are not final."""
+        return f"{self.prefix}project:{project}:live"
+
+    def project_final(self, project: str, state: TaskState) -> str:
+        """ZSET: task id → create time; the project's tasks that ended in this state."""
+        return f"{self.prefix}project:{project}:{state.value.lower()}"
+
+    def deliveries(self, task_id: str) -> str:
+        """HASH: <endpoint>/<sequence> record, <endpoint>:last, <endpoint>:waiting sequences."""
+        return f"{self.prefix}deliveries:{task_id}"
+
+    def deliveries_due(self, origin: str) -> str:
+        """ZSET: task id/endpoint → when the head of that delivery queue is due."""
+        return f"{self.prefix}deliveries:due:{origin}"
+
+    def hold(self, role: str) -> str:
+        """HASH: holder, until; who has a role that one holder has at a time."""
+        return f"{self.prefix}hold:{role}"
+
+
+class Op(Enum):
+    """What a move does; the values are the commit script's words."""
+
+    ADD = "Z"  # to a sorted set, with this score
+    ADD_AFTER = "T"  # to a sorted set, with the commit's time plus this
+    REMOVE = "R"  # from a sorted set
+    WAKE = "W"  # push to a wake list, unless enough wait
+    TELL = "C"  # push to a control list
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One change of one index."""
+
+    op: Op
+    key: str
+    member: str
+    score: int = 0
+
+
+def lease_member(task_id: str, attempt: int) -> str:
+    """Return the member that stands for an attempt's lease."""
+    return f"{task_id}/{attempt}"
+
+
+def parse_lease(member: str) -> tuple[str, int]:
+    """Return (task id, attempt) of a lease's member."""
+    task_id, _, attempt = member.rpartition("/")
+    return task_id, int(attempt)
+
+
+def priority_band(priority: int) -> int:
+    """Return the part of a ready score that the priority makes."""
+    return (HIGHEST_PRIORITY - priority) * BAND - SCORE_START
+
+
+def moves(
+    keys: Keys, before: Task | None, after: Task, event: Event, *, retention: int
+) -> tuple[Move, ...]:
+    """Return what a fact changes in the indexes; *retention* is in microseconds."""
+    if before is None:
+        return (*_submitted(keys, after), *_waiting(keys, after, submitted=True))
+    if after.is_final:
+        return _ended(keys, before, after, retention)
+    match after.state:
+        case TaskState.PENDING:
+            lease = Move(Op.REMOVE, keys.leases, lease_member(before.id, before.attempt))
+            return (lease, *_waiting(keys, after, submitted=False))
+        case TaskState.RUNNING if isinstance(event, CancelRequested):
+            member = lease_member(after.id, after.attempt)
+            return (Move(Op.TELL, keys.control(after.worker), member),)
+        case _:
+            raise ValueError(f"{type(event).__name__} is written by the claim script alone")
+
+
+def due_moves(keys: Keys, task: Task) -> tuple[Move, ...]:
+    """Return what makes a delayed task ready."""
+    return (Move(Op.REMOVE, keys.delayed, task.id), *_ready(keys, task))
+
+
+def prune_moves(keys: Keys, task: Task) -> tuple[Move, ...]:
+    """Return what removes a final task from every index."""
+    project = task.submission.project
+    places = (
+        keys.final,
+        keys.project(project),
+        keys.project_type(project, task.submission.task_type),
+        keys.project_final(project, task.state),
+    )
+    return tuple(Move(Op.REMOVE, place, task.id) for place in places)
+
+
+def _submitted(keys: Keys, task: Task) -> tuple[Move, ...]:
+    project, task_type = task.submission.project, task.submission.task_type
+    listed = (
+        Move(Op.ADD_AFTER, keys.project(project), task.id),
+        Move(Op.ADD_AFTER, keys.project_type(project, task_type), task.id),
+        Move(Op.ADD_AFTER, keys.project_live(project), task.id),
+    )
+    after = task.submission.expire_after
+    if after is None:
+        return listed
+    return (*listed, Move(Op.ADD_AFTER, keys.expiring, task.id, span(after)))
+
+
+def _waiting(keys: Keys, task: Task, *, submitted: bool) -> tuple[Move, ...]:
+    if task.ready_delay > NO_TIME:
+        return (Move(Op.ADD_AFTER, keys.delayed, task.id, span(task.ready_delay)),)
+    if not submitted:
+        return _ready(keys, task)
+    band = priority_band(task.submission.priority)
+    queue = task.submission.queue
+    return (
+        Move(Op.ADD_AFTER, keys.ready(queue), task.id, band),
+        Move(Op.WAKE, keys.wake(queue), task.id),
+    )
+
+
+def _ready(keys: Keys, task: Task) -> tuple[Move, ...]:
+    """A task that comes back keeps the place its submission gave it."""
+    score = priority_band(task.submission.priority) + microseconds(task.create_time)
+    queue = task.submission.queue
+    return (
+        Move(Op.ADD, keys.ready(queue), task.id, score),
+        Move(Op.WAKE, keys.wake(queue), task.id),
+    )
+
+
+def _ended(keys: Keys, before: Task, after: Task, retention: int) -> tuple[Move, ...]:
+    project = after.submission.project
+    created = microseconds(after.create_time)
+    listed = (
+        Move(Op.REMOVE, keys.project_live(project), after.id),
+        Move(Op.ADD, keys.project_final(project, after.state), after.id, created),
+        Move(Op.ADD_AFTER, keys.final, after.id, retention),
+    )
+    if after.submission.expire_after is not None:
+        listed = (*listed, Move(Op.REMOVE, keys.expiring, after.id))
+    if before.state is TaskState.RUNNING:
+        member = lease_member(before.id, before.attempt)
+        return (Move(Op.REMOVE, keys.leases, member), *listed)
+    queue = after.submission.queue
+    return (
+        Move(Op.REMOVE, keys.ready(queue), after.id),
+        Move(Op.REMOVE, keys.delayed, after.id),
+        *listed,
+    )

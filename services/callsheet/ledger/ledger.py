@@ -1,0 +1,230 @@
+"""What clients may ask of the ledger. Every question names its principal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Final
+
+from callsheet.ledger import machine
+from callsheet.ledger.access import Principal, Role
+from callsheet.ledger.catalog import TaskType
+from callsheet.ledger.codec import decode_task, parse_event, parse_signal, progress_of
+from callsheet.ledger.errors import (
+    LedgerError,
+    LedgerFull,
+    RequestIdReused,
+    SequenceAhead,
+    TaskNotFound,
+)
+from callsheet.ledger.ids import requested_task_id
+from callsheet.ledger.instants import instant
+from callsheet.ledger.listing import Listing, Page, TaskFilter
+from callsheet.ledger.model import NO_TIME, NOTHING, Progress, Submission, Task
+from callsheet.ledger.store import Applied, Commit, Refused, Stored
+from callsheet.ledger.writer import Writer
+
+#: Facts read in one go.
+FACTS: Final = 256
+#: The share of the store's memory at which nothing new is accepted.
+ADMISSION_SHARE: Final = 0.8
+#: Submissions between two looks at the store's memory: at 64 KiB each, 16 MiB.
+SUBMISSIONS_A_LOOK: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitCommand:
+    """A wish to submit; None means the task type's own."""
+
+    spec: bytes
+    task_type: str
+    project: str = ""
+    request_id: str = ""
+    priority: int | None = None
+    delay: timedelta = NO_TIME
+    expire_after: timedelta | None = None
+    callback_url: str = ""
+    metadata: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    trace_parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A task as it is, with the newest progress anybody reported."""
+
+    task: Task
+    progress: Progress | None
+
+
+class Ledger:
+    """Owns every task's truth; this is its clients' side."""
+
+    def __init__(self, writer: Writer, catalog: Mapping[str, TaskType]) -> None:
+        self._writer = writer
+        self._catalog = catalog
+        self._listing = Listing(writer.store, writer.keys)
+        self._unlooked = SUBMISSIONS_A_LOOK
+
+    async def submit(self, principal: Principal, command: SubmitCommand) -> Task:
+        """Accept a task, or return the one that the same request made before.
+
+        Raises:
+            RequestIdReused: the request_id made another task.
+            LedgerFull: nothing new is accepted now.
+        """
+        answer = (await self.submit_many(principal, [command]))[0]
+        if isinstance(answer, LedgerError):
+            raise answer
+        return answer
+
+    async def submit_many(
+        self, principal: Principal, commands: Sequence[SubmitCommand]
+    ) -> list[Task | LedgerError]:
+        """Accept or refuse each command on its own; answers in order.
+
+        Raises what concerns them all: RoleMissing, LedgerFull, LedgerBusy, LedgerUnavailable.
+        """
+        principal.require(Role.SUBMIT)
+        await self._admit(len(commands))
+        prepared = [self._prepare(principal, command) for command in commands]
+        return await self._accept(prepared)
+
+    async def get(self, principal: Principal, task_id: str) -> Reading:
+        """Return the task as it is. Raises TaskNotFound."""
+        principal.require(Role.READ)
+        return _reading(await self._stored(principal, task_id))
+
+    async def page(
+        self, principal: Principal, wanted: TaskFilter, *, page_size: int, page_token: str
+    ) -> Page:
+        """Return a page of the project's tasks, newest first. Raises PageTokenInvalid."""
+        principal.require(Role.READ)
+        wanted = replace(wanted, project=principal.project(wanted.project))
+        return await self._listing.page(wanted, size=page_size, token=page_token)
+
+    async def facts(self, task_id: str, *, after: int) -> list[bytes]:
+        """Return stored facts of a task the principal was shown before, oldest first.
+
+        At most 256; ask again after the last one.
+        """
+        return await self._writer.store.facts(task_id, after=after, limit=FACTS)
+
+    async def watchable(self, principal: Principal, task_id: str, *, after: int) -> Reading:
+        """Return the task as it is, if it can be watched from after that sequence.
+
+        Raises:
+            SequenceAhead: the task has no such sequence yet.
+        """
+        reading = await self.get(principal, task_id)
+        if after > reading.task.sequence:
+            raise SequenceAhead(task_id, after, reading.task.sequence)
+        return reading
+
+    async def cancel(self, principal: Principal, task_id: str, *, reason: str) -> Task:
+        """Ask the task to stop. Raises IllegalTransition when it is final."""
+        principal.require(Role.SUBMIT)
+        task = _reading(await self._stored(principal, task_id)).task
+        return await self._writer.change(
+            task, lambda task: machine.request_cancel(task, reason=reason)
+        )
+
+    async def retry(
+        self, principal: Principal, task_id: str, *, request_id: str, trace_parent: str
+    ) -> Task:
+        """Submit a task's spec anew. Raises IllegalTransition unless it FAILED or was CANCELLED."""
+        principal.require(Role.SUBMIT)
+        task = _reading(await self._stored(principal, task_id)).task
+        submission = replace(machine.retry(task), trace_parent=trace_parent)
+        await self._admit(1)
+        prepared = self._commit(submission, request_id)
+        answer = (await self._accept([prepared]))[0]
+        if isinstance(answer, LedgerError):
+            raise answer
+        return answer
+
+    async def _stored(self, principal: Principal, task_id: str) -> Stored:
+        stored = (await self._writer.store.read([task_id]))[0]
+        if stored is None:
+            raise TaskNotFound(task_id)
+        project = parse_event(stored.first).task_submitted.project
+        if project not in principal.projects:
+            raise TaskNotFound(task_id)
+        return stored
+
+    async def _admit(self, count: int) -> None:
+        """Refuse before the store is full; looked at once in a while, as it costs a round trip."""
+        self._unlooked += count
+        if self._unlooked < SUBMISSIONS_A_LOOK:
+            return
+        used, limit = await self._writer.store.room()
+        if limit and used > ADMISSION_SHARE * limit:
+            raise LedgerFull(used, limit)
+        self._unlooked = 0
+
+    def _prepare(
+        self, principal: Principal, command: SubmitCommand
+    ) -> tuple[Submission, str, Commit] | LedgerError:
+        try:
+            project = principal.project(command.project)
+        except LedgerError as refusal:
+            return refusal
+        kind = self._catalog[command.task_type]
+        submission = Submission(
+            project=project,
+            task_type=kind.name,
+            spec=command.spec,
+            queue=kind.queue,
+            priority=kind.priority if command.priority is None else command.priority,
+            max_attempts=kind.max_attempts,
+            time_limit=kind.time_limit,
+            delay=command.delay,
+            expire_after=command.expire_after,
+            callback_url=command.callback_url,
+            metadata=command.metadata,
+            trace_parent=command.trace_parent,
+        )
+        return self._commit(submission, command.request_id)
+
+    def _commit(self, submission: Submission, request_id: str) -> tuple[Submission, str, Commit]:
+        if request_id:
+            task_id = requested_task_id(submission.project, request_id)
+        else:
+            task_id = self._writer.ids.task_id()
+        return submission, request_id, self._writer.submission(task_id, submission)
+
+    async def _accept(
+        self, prepared: Sequence[tuple[Submission, str, Commit] | LedgerError]
+    ) -> list[Task | LedgerError]:
+        commits = [item[2] for item in prepared if not isinstance(item, LedgerError)]
+        answers = iter(await self._writer.store.commit(commits) if commits else ())
+        accepted: list[Task | LedgerError] = []
+        for item in prepared:
+            if isinstance(item, LedgerError):
+                accepted.append(item)
+            else:
+                submission, request_id, commit = item
+                accepted.append(_accepted(submission, request_id, commit, next(answers)))
+        return accepted
+
+
+def _accepted(
+    submission: Submission, request_id: str, commit: Commit, answer: Applied | Refused
+) -> Task | LedgerError:
+    if isinstance(answer, Applied):
+        time = instant(answer.time)
+        return machine.evolve(None, machine.submit(submission), time=time, task_id=commit.task_id)
+    if answer.stored is None:
+        return TaskNotFound(commit.task_id)
+    task = decode_task(answer.stored)
+    # A repeated request comes with a trace of its own.
+    if replace(task.submission, trace_parent="") != replace(submission, trace_parent=""):
+        return RequestIdReused(request_id, task.id)
+    return task
+
+
+def _reading(stored: Stored) -> Reading:
+    progress = progress_of(parse_signal(stored.progress)) if stored.progress else None
+    task = decode_task(stored)
+    # A new attempt starts from nothing: an older attempt's progress says nothing of it.
+    if progress is not None and task.start_time and progress.update_time < task.start_time:
+        progress = None
+    return Reading(task, progress)

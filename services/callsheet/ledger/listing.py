@@ -1,0 +1,120 @@
+"""Lists of tasks, page by page, over a closed set of indexed filters."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from callsheet.ledger.codec import decode_task
+from callsheet.ledger.errors import PageTokenInvalid
+from callsheet.ledger.index import Keys, parse_lease
+from callsheet.ledger.instants import microseconds
+from callsheet.ledger.model import FINAL, Task, TaskState
+from callsheet.ledger.store import Store
+
+#: Index entries read for one page; a page that finds too few matches is shorter.
+SCANNED: Final = 1_000
+#: Running tasks read for one page: more than all slots of a large cell.
+RUNNING: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks of a project are wanted; None and '' mean any."""
+
+    project: str
+    state: TaskState | None = None
+    task_type: str = ""
+
+    def matches(self, task: Task) -> bool:
+        """Whether the task is wanted."""
+        return (
+            task.submission.project == self.project
+            and self.state in (None, task.state)
+            and self.task_type in ("", task.submission.task_type)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Tasks, newest first, and the token of the next page; '' after the last."""
+
+    tasks: tuple[Task, ...]
+    next_token: str
+
+
+class Listing:
+    """Reads pages from the indexes."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+
+    async def page(self, wanted: TaskFilter, *, size: int, token: str) -> Page:
+        """Return the page that the token names. Raises PageTokenInvalid."""
+        below = _parse(token, wanted)
+        if wanted.state is TaskState.RUNNING:
+            return await self._running(wanted, size, below)
+        found: list[Task] = []
+        scanned = 0
+        while len(found) < size and scanned < SCANNED:
+            entries = await self._store.page(self._key(wanted), below=below, limit=size)
+            scanned += max(1, len(entries))
+            for (_, score), task in zip(entries, await self._tasks(entries), strict=True):
+                below = score
+                if task is not None and wanted.matches(task):
+                    found.append(task)
+                if len(found) == size:
+                    break
+            if len(entries) < size and len(found) < size:
+                return Page(tuple(found), "")
+        return Page(tuple(found), _token(below, wanted))
+
+    async def _running(self, wanted: TaskFilter, size: int, below: int | None) -> Page:
+        """What runs is what holds a lease: few, however many wait."""
+        leases = await self._store.members(self._keys.leases, limit=RUNNING)
+        tasks = await self._tasks([(parse_lease(lease)[0], at) for lease, at in leases])
+        found = sorted(
+            (task for task in tasks if task is not None and wanted.matches(task)),
+            key=lambda task: task.create_time,
+            reverse=True,
+        )
+        found = [task for task in found if below is None or microseconds(task.create_time) < below]
+        page = tuple(found[:size])
+        more = len(found) > size
+        return Page(page, _token(microseconds(page[-1].create_time), wanted) if more else "")
+
+    async def _tasks(self, entries: list[tuple[str, int]]) -> list[Task | None]:
+        stored = await self._store.read([task_id for task_id, _ in entries])
+        return [None if found is None else decode_task(found) for found in stored]
+
+    def _key(self, wanted: TaskFilter) -> str:
+        if wanted.state in FINAL:
+            return self._keys.project_final(wanted.project, wanted.state)
+        if wanted.state is not None:
+            return self._keys.project_live(wanted.project)
+        if wanted.task_type:
+            return self._keys.project_type(wanted.project, wanted.task_type)
+        return self._keys.project(wanted.project)
+
+
+def _fingerprint(wanted: TaskFilter) -> str:
+    state = wanted.state.value if wanted.state else ""
+    return sha256(f"{wanted.project}/{state}/{wanted.task_type}".encode()).hexdigest()[:16]
+
+
+def _token(below: int | None, wanted: TaskFilter) -> str:
+    return urlsafe_b64encode(f"1.{_fingerprint(wanted)}.{below}".encode()).decode()
+
+
+def _parse(token: str, wanted: TaskFilter) -> int | None:
+    if not token:
+        return None
+    try:
+        version, fingerprint, below = urlsafe_b64decode(token).decode().split(".")
+        if version != "1" or fingerprint != _fingerprint(wanted):
+            raise PageTokenInvalid
+        return int(below)
+    except (Base64Error, UnicodeError, ValueError) as error:
+        raise PageTokenInvalid from error

@@ -1,0 +1,260 @@
+"""The reference store: what every other store must do, in dicts."""
+
+import asyncio
+import struct
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Final
+
+from callsheet.ledger.codec import parse_event
+from callsheet.ledger.index import (
+    CONTROL_KEPT,
+    WAKES_KEPT,
+    Keys,
+    Move,
+    Op,
+    lease_member,
+    parse_lease,
+)
+from callsheet.ledger.instants import span
+from callsheet.ledger.log import LogEntry
+from callsheet.ledger.store import Applied, Candidate, Claim, Claimed, Commit, Refused, Stored
+
+_SEQUENCE_AND_TIME: Final = struct.Struct("<BQBQ")
+_TIME: Final = struct.Struct("<BQ")
+_ATTEMPT: Final = struct.Struct("<BBBI")
+
+
+class MemoryCell:
+    """What one cell holds; its clock tells microseconds since 1970."""
+
+    def __init__(self, clock: Callable[[], int], *, limit_bytes: int = 0) -> None:
+        self.clock = clock
+        self.limit_bytes = limit_bytes
+        self.tasks: dict[str, dict[str, bytes]] = {}
+        self.attempts: defaultdict[str, int] = defaultdict(int)
+        self.sets: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        self.lists: defaultdict[str, deque[str]] = defaultdict(deque)
+        self.log: list[LogEntry] = []
+        self.logged = 0
+        self.changed = asyncio.Condition()
+
+    def ordered(self, key: str) -> list[tuple[str, int]]:
+        """Return a sorted set's (member, score), lowest first."""
+        return sorted(self.sets[key].items(), key=lambda item: (item[1], item[0]))
+
+    def append(self, task_id: str, event: bytes) -> None:
+        """Add a fact to the log."""
+        self.logged += 1
+        self.log.append(LogEntry(f"{self.logged}-0", task_id, event))
+
+    async def tell(self) -> None:
+        """Wake whoever waits for a change."""
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def until(self, ready: Callable[[], bool], *, timeout: timedelta) -> bool:
+        """Wait until *ready*; False after the timeout."""
+        try:
+            async with asyncio.timeout(timeout.total_seconds()), self.changed:
+                await self.changed.wait_for(ready)
+        except TimeoutError:
+            return False
+        return True
+
+
+class MemoryStore:
+    """Keeps tasks in a MemoryCell."""
+
+    def __init__(self, cell: MemoryCell, keys: Keys) -> None:
+        self._cell = cell
+        self._keys = keys
+
+    async def commit(self, commits: Sequence[Commit]) -> list[Applied | Refused]:
+        """Apply each commit, all or nothing and independent of the others."""
+        now = self._cell.clock()
+        answers = [self._apply(commit, now + place) for place, commit in enumerate(commits)]
+        await self._cell.tell()
+        return answers
+
+    async def claim(self, claim: Claim) -> Claimed:
+        """Start attempts of candidates that are still ready. Without candidates: only look."""
+        now = self._cell.clock()
+        started: list[Stored] = []
+        for candidate in claim.candidates:
+            if len(started) == claim.count:
+                break
+            ready = self._cell.sets[self._keys.ready(claim.queues[candidate.queue])]
+            if ready.pop(candidate.task_id, None) is not None:
+                if candidate.task_id in self._cell.tasks:
+                    started.append(self._start(candidate.task_id, claim, now))
+            elif self._is_of(candidate.task_id, claim.operation):
+                stored = self._stored(candidate.task_id)
+                if stored is not None:
+                    started.append(stored)
+        return Claimed(now, tuple(started), self._look(claim))
+
+    async def renew(self, leases: Sequence[tuple[str, int]], *, lease: timedelta) -> list[int]:
+        """Extend leases (task id, attempt); answer each task's sequence, or 0 for a lost lease."""
+        until = self._cell.clock() + span(lease)
+        held = self._cell.sets[self._keys.leases]
+        sequences: list[int] = []
+        for task_id, attempt in leases:
+            member = lease_member(task_id, attempt)
+            if member in held:
+                held[member] = until
+            sequences.append(self._sequence(task_id) if member in held else 0)
+        return sequences
+
+    async def read(self, task_ids: Sequence[str]) -> list[Stored | None]:
+        """Return tasks as they are; None for an unknown one."""
+        return [self._stored(task_id) for task_id in task_ids]
+
+    async def facts(self, task_id: str, *, after: int, limit: int) -> list[bytes]:
+        """Return the task's facts after a sequence, oldest first, at most *limit*."""
+        fields = self._cell.tasks.get(task_id, {})
+        last = min(self._sequence(task_id), after + limit)
+        return [fields[str(sequence)] for sequence in range(after + 1, last + 1)]
+
+    async def due(self, key: str, *, limit: int) -> tuple[int, list[str]]:
+        """Return the time, and the members of a sorted set whose score has come."""
+        now = self._cell.clock()
+        come = [member for member, score in self._cell.ordered(key) if score <= now]
+        return now, come[:limit]
+
+    async def page(self, key: str, *, below: int | None, limit: int) -> list[tuple[str, int]]:
+        """Return (member, score) of a sorted set, highest first, with scores less than *below*."""
+        pairs = reversed(self._cell.ordered(key))
+        return [pair for pair in pairs if below is None or pair[1] < below][:limit]
+
+    async def members(self, key: str, *, limit: int) -> list[tuple[str, int]]:
+        """Return (member, score) of a sorted set, lowest first."""
+        return self._cell.ordered(key)[:limit]
+
+    async def rank(self, key: str, member: str) -> int | None:
+        """Return how many members of a sorted set stand before this one; None: it is not there."""
+        names = [name for name, _ in self._cell.ordered(key)]
+        return names.index(member) if member in names else None
+
+    async def count(self, key: str) -> int:
+        """Return how many members a sorted set has."""
+        return len(self._cell.sets[key])
+
+    async def prune(self, tasks: Sequence[tuple[str, Sequence[Move]]]) -> None:
+        """Forget tasks, each with the moves that remove it from the indexes."""
+        for task_id, moves in tasks:
+            for move in moves:
+                self._cell.sets[move.key].pop(move.member, None)
+            self._cell.tasks.pop(task_id, None)
+            self._cell.attempts.pop(task_id, None)
+
+    async def await_wake(self, queues: Sequence[str], *, timeout: timedelta) -> Candidate | None:
+        """Wait for a wake-up of one of the queues; answer its hint, or None after the timeout."""
+        lists = [self._cell.lists[self._keys.wake(queue)] for queue in queues]
+        if not await self._cell.until(lambda: any(lists), timeout=timeout):
+            return None
+        queue = next(place for place, hints in enumerate(lists) if hints)
+        return Candidate(queue, lists[queue].popleft())
+
+    async def await_control(self, worker: str, *, timeout: timedelta) -> tuple[str, int] | None:
+        """Wait for a word on the worker's control list: (task id, attempt) to look at again."""
+        words = self._cell.lists[self._keys.control(worker)]
+        if not await self._cell.until(lambda: bool(words), timeout=timeout):
+            return None
+        return parse_lease(words.popleft())
+
+    async def room(self) -> tuple[int, int]:
+        """Return (used, limit) bytes of memory; a limit of 0 means none."""
+        used = sum(len(value) for task in self._cell.tasks.values() for value in task.values())
+        return used, self._cell.limit_bytes
+
+    def _apply(self, commit: Commit, time: int) -> Applied | Refused:
+        if self._sequence(commit.task_id) != commit.expected or not self._guarded(commit):
+            return self._refuse(commit)
+        sequence = commit.expected
+        fields = (
+            self._cell.tasks.setdefault(commit.task_id, {})
+            if commit.event
+            else (self._cell.tasks.get(commit.task_id, {}))
+        )
+        if commit.event:
+            sequence += 1
+            event = commit.event + _SEQUENCE_AND_TIME.pack(17, sequence, 25, time)
+            fields["q"], fields[str(sequence)] = str(sequence).encode(), event
+            self._cell.append(commit.task_id, event)
+        if commit.record:
+            fields["r"] = commit.record + _TIME.pack(17, time)
+        if commit.progress:
+            fields["p"] = commit.progress
+        for move in commit.moves:
+            self._move(move, time)
+        return Applied(sequence, time)
+
+    def _refuse(self, commit: Commit) -> Applied | Refused:
+        fields = self._cell.tasks.get(commit.task_id, {})
+        following = fields.get(str(commit.expected + 1), b"")
+        if following and commit.operation:
+            event = parse_event(following)
+            if event.operation == commit.operation:
+                return Applied(event.sequence, event.time)
+        return Refused(self._stored(commit.task_id), following)
+
+    def _guarded(self, commit: Commit) -> bool:
+        if commit.guard is None:
+            return True
+        score = self._cell.sets[commit.guard.key].get(commit.guard.member)
+        return score is not None and score <= commit.guard.score
+
+    def _move(self, move: Move, time: int) -> None:
+        match move.op:
+            case Op.ADD:
+                self._cell.sets[move.key][move.member] = move.score
+            case Op.ADD_AFTER:
+                self._cell.sets[move.key][move.member] = time + move.score
+            case Op.REMOVE:
+                self._cell.sets[move.key].pop(move.member, None)
+            case Op.WAKE:
+                if len(self._cell.lists[move.key]) < WAKES_KEPT:
+                    self._cell.lists[move.key].append(move.member)
+            case Op.TELL:
+                words = self._cell.lists[move.key]
+                words.append(move.member)
+                if len(words) > CONTROL_KEPT:
+                    words.popleft()
+
+    def _start(self, task_id: str, claim: Claim, now: int) -> Stored:
+        fields = self._cell.tasks[task_id]
+        self._cell.attempts[task_id] += 1
+        attempt, sequence = self._cell.attempts[task_id], self._sequence(task_id) + 1
+        stamped = _SEQUENCE_AND_TIME.pack(17, sequence, 25, now)
+        event = claim.template + stamped + _ATTEMPT.pack(90, 5, 13, attempt)
+        fields["q"], fields[str(sequence)] = str(sequence).encode(), event
+        self._cell.append(task_id, event)
+        until = now + span(claim.lease)
+        self._cell.sets[self._keys.leases][lease_member(task_id, attempt)] = until
+        return Stored(task_id, sequence, fields["r"], fields["1"], event)
+
+    def _look(self, claim: Claim) -> tuple[Candidate, ...]:
+        found: list[Candidate] = []
+        for place, queue in enumerate(claim.queues if claim.window else ()):
+            ready = self._cell.ordered(self._keys.ready(queue))[: claim.window]
+            found += (Candidate(place, task_id) for task_id, _ in ready)
+            if not ready:
+                self._cell.lists[self._keys.wake(queue)].clear()
+        return tuple(found)
+
+    def _is_of(self, task_id: str, operation: int) -> bool:
+        stored = self._stored(task_id)
+        return stored is not None and parse_event(stored.last).operation == operation
+
+    def _sequence(self, task_id: str) -> int:
+        return int(self._cell.tasks.get(task_id, {}).get("q", b"0"))
+
+    def _stored(self, task_id: str) -> Stored | None:
+        fields = self._cell.tasks.get(task_id)
+        if not fields or "q" not in fields:
+            return None
+        last = fields[fields["q"].decode()]
+        progress = fields.get("p", b"")
+        return Stored(task_id, int(fields["q"]), fields["r"], fields["1"], last, progress)

@@ -1,0 +1,235 @@
+"""The scripts in which Redis compares and writes, atomically. They hold no rules.
+
+Every script declares all its keys, checks before its first write (Lua does not roll back) and runs
+on Redis 7.0 and Valkey. Times are microseconds by Redis TIME. `allow-oom` lets running work end
+when memory has run out; only the commits that accept new work go without.
+"""
+
+from typing import Final
+
+# Applies frames, each all or nothing, each only if its task is at the expected sequence.
+#
+# KEYS[1]   log; KEYS[2…] whatever the frames name
+# ARGV[1]   number of frames; then for each:
+#           task key index, task id, expected sequence, record ('' = leave it), event ('' = none),
+#           progress ('' = leave it), guard key index (0 = none), guard member, guard score,
+#           number of moves, then for each: op, key index, member, score
+#           op Z: add with score   T: add with score + now   R: remove
+#              W: push the member unless `score` wait   C: push the member, keep the newest `score`
+# Returns   for each frame {sequence, time} when applied, else
+#           {'', sequence, record, event 1, event expected + 1, last event, progress}
+_COMMIT: Final = r"""
+local T = redis.call('TIME')
+local now = T[1] * 1000000 + T[2]
+local i, out, log = 2, {}, KEYS[1]
+for c = 1, tonumber(ARGV[1]) do
+  local t, expected, record, event = KEYS[tonumber(ARGV[i])], ARGV[i+2], ARGV[i+3], ARGV[i+4]
+  local q = redis.call('HGET', t, 'q') or '0'
+  local ok = q == expected
+  local g = tonumber(ARGV[i+6])
+  if ok and g > 0 then
+    local s = redis.call('ZSCORE', KEYS[g], ARGV[i+7])
+    ok = s and tonumber(s) <= tonumber(ARGV[i+8])
+  end
+  -- a microsecond apart, so that no two tasks of one call share a score in a list
+  local at = now + c - 1
+  if ok then
+    local seq = tonumber(expected)
+    local set = {}
+    if event ~= '' then
+      seq = seq + 1
+      event = event .. struct.pack('<BI8BI8', 17, seq, 25, at)
+      set[1], set[2], set[3], set[4] = 'q', seq, seq, event
+    end
+    if record ~= '' then
+      set[#set+1] = 'r'; set[#set+1] = record .. struct.pack('<BI8', 17, at)
+    end
+    if ARGV[i+5] ~= '' then set[#set+1] = 'p'; set[#set+1] = ARGV[i+5] end
+    if #set > 0 then redis.call('HSET', t, unpack(set)) end
+    if event ~= '' then redis.call('XADD', log, '*', 't', ARGV[i+1], 'e', event) end
+    out[c] = {seq, string.format('%.0f', at)}
+  else
+    local h = redis.call('HMGET', t, 'q', 'r', '1', tostring(tonumber(expected) + 1), q, 'p')
+    out[c] = {'', h[1], h[2], h[3], h[4], h[5], h[6]}
+  end
+  local moves = tonumber(ARGV[i+9])
+  i = i + 10
+  if ok then
+    for p = i, i + moves * 4 - 4, 4 do
+      local op, k, member = ARGV[p], KEYS[tonumber(ARGV[p+1])], ARGV[p+2]
+      if op == 'Z' then
+        redis.call('ZADD', k, ARGV[p+3], member)
+      elseif op == 'T' then
+        redis.call('ZADD', k, string.format('%.0f', at + tonumber(ARGV[p+3])), member)
+      elseif op == 'R' then
+        redis.call('ZREM', k, member)
+      elseif op == 'W' then
+        if redis.call('LLEN', k) < tonumber(ARGV[p+3]) then redis.call('RPUSH', k, member) end
+      elseif op == 'C' then
+        if redis.call('RPUSH', k, member) > tonumber(ARGV[p+3]) then redis.call('LPOP', k) end
+      end
+    end
+  end
+  i = i + moves * 4
+end
+return out
+"""
+
+# Commits that accept new work: refused by Redis itself when memory has run out.
+ADMIT: Final = _COMMIT
+# All other commits: work that was accepted can end even then.
+COMMIT: Final = "#!lua flags=allow-oom\n" + _COMMIT
+
+# Starts the first n candidates that are still ready; answers also what is ready next.
+#
+# KEYS[1]   log; KEYS[2] leases; then for each queue its ready set and its wake list; then one task
+#           hash for each candidate
+# ARGV      n, lease, number of queues, window (0 = do not look), event template, operation (its 8
+#           bytes in the template), then for each candidate: index of its queue from 1, task id
+#           A candidate that is not ready, but was started by this operation, is answered again.
+# Returns   {now, {{id, sequence, record, event 1, event}…}, {{id, id…} for each queue}}
+CLAIM: Final = r"""#!lua flags=allow-oom
+local T = redis.call('TIME')
+local now = T[1] * 1000000 + T[2]
+local left, lease, queues, window = tonumber(ARGV[1]), now + ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local started, ready = {}, {}
+for i = 7, #ARGV, 2 do
+  if left == 0 then break end
+  local id, t = ARGV[i+1], KEYS[3 + 2 * queues + (i - 7) / 2]
+  if redis.call('ZREM', KEYS[1 + 2 * ARGV[i]], id) == 1 then
+    if redis.call('EXISTS', t) == 1 then
+      left = left - 1
+      local n = redis.call('HINCRBY', t, 'n', 1)
+      local q = redis.call('HINCRBY', t, 'q', 1)
+      local e = ARGV[5] .. struct.pack('<BI8BI8BBBI4', 17, q, 25, now, 90, 5, 13, n)
+      redis.call('HSET', t, q, e)
+      redis.call('XADD', KEYS[1], '*', 't', id, 'e', e)
+      redis.call('ZADD', KEYS[2], string.format('%.0f', lease), id .. '/' .. n)
+      local h = redis.call('HMGET', t, 'r', '1')
+      started[#started+1] = {id, q, h[1], h[2], e}
+    end
+  else
+    local q = redis.call('HGET', t, 'q')
+    local e = q and redis.call('HGET', t, q)
+    if e and string.find(e, ARGV[6], 1, true) then
+      left = left - 1
+      local h = redis.call('HMGET', t, 'r', '1')
+      started[#started+1] = {id, tonumber(q), h[1], h[2], e}
+    end
+  end
+end
+if window ~= '0' then
+  for k = 1, queues do
+    ready[k] = redis.call('ZRANGE', KEYS[1 + 2 * k], 0, window - 1)
+    -- at this instant every wake-up of an empty queue is stale
+    if #ready[k] == 0 then redis.call('DEL', KEYS[2 + 2 * k]) end
+  end
+end
+return {string.format('%.0f', now), started, ready}
+"""
+
+# Extends leases that still stand, expired ones included.
+#
+# KEYS[1]   leases; then one task hash for each lease
+# ARGV[1]   lease; then for each: id/attempt
+# Returns   for each the task's sequence, or 0 when the lease is lost
+RENEW: Final = r"""#!lua flags=allow-oom
+local T = redis.call('TIME')
+local lease = string.format('%.0f', T[1] * 1000000 + T[2] + ARGV[1])
+local out = {}
+for i = 2, #ARGV do
+  if redis.call('ZSCORE', KEYS[1], ARGV[i]) then
+    redis.call('ZADD', KEYS[1], lease, ARGV[i])
+    out[i-1] = tonumber(redis.call('HGET', KEYS[i], 'q') or '0')
+  else
+    out[i-1] = 0
+  end
+end
+return out
+"""
+
+# Reads tasks: snapshot and tail.
+#
+# KEYS      one task hash for each
+# Returns   for each {sequence, record, event 1, last event, progress}, or {} for an unknown one
+READ: Final = r"""
+local out = {}
+for i, t in ipairs(KEYS) do
+  local q = redis.call('HGET', t, 'q')
+  if q then
+    local h = redis.call('HMGET', t, 'r', '1', q, 'p')
+    out[i] = {q, h[1], h[2], h[3], h[4] or ''}
+  else
+    out[i] = {}
+  end
+end
+return out
+"""
+
+# Tells whose time has come.
+#
+# KEYS[1]   a sorted set of times
+# ARGV[1]   the most members to answer
+# Returns   {now, {member…}}
+DUE: Final = r"""
+local T = redis.call('TIME')
+local now = string.format('%.0f', T[1] * 1000000 + T[2])
+return {now, redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])}
+"""
+
+# Takes or renews a role that one holder has at a time.
+#
+# KEYS[1]   the role's hash
+# ARGV      holder, duration
+# Returns   1 when the holder has it now, else 0
+HOLD: Final = r"""#!lua flags=allow-oom
+local T = redis.call('TIME')
+local now = T[1] * 1000000 + T[2]
+local h = redis.call('HMGET', KEYS[1], 'holder', 'until')
+if h[1] and h[1] ~= ARGV[1] and tonumber(h[2]) > now then return 0 end
+redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', string.format('%.0f', now + ARGV[2]))
+return 1
+"""
+
+# Gives a role up.
+#
+# KEYS[1]   the role's hash
+# ARGV[1]   holder
+# Returns   1 when the holder had it, else 0
+RELEASE: Final = r"""#!lua flags=allow-oom
+if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+
+# Notes that a worker lives.
+#
+# KEYS      worker records, workers seen
+# ARGV      worker, record
+# Returns   1
+HEARTBEAT: Final = r"""#!lua flags=allow-oom
+local T = redis.call('TIME')
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], string.format('%.0f', T[1] * 1000000 + T[2]), ARGV[1])
+return 1
+"""
+
+# Lists the workers heard of lately, and forgets the others.
+#
+# KEYS      worker records, workers seen
+# ARGV[1]   how long ago is lately
+# Returns   {{record, seen time}…}
+WORKERS: Final = r"""#!lua flags=allow-oom
+local T = redis.call('TIME')
+local since = string.format('%.0f', T[1] * 1000000 + T[2] - ARGV[1])
+local gone = redis.call('ZRANGE', KEYS[2], '-inf', '(' .. since, 'BYSCORE', 'LIMIT', 0, 128)
+for _, w in ipairs(gone) do
+  redis.call('HDEL', KEYS[1], w)
+  redis.call('ZREM', KEYS[2], w)
+end
+local out, seen = {}, redis.call('ZRANGE', KEYS[2], 0, 1023, 'WITHSCORES')
+for i = 1, #seen, 2 do
+  local record = redis.call('HGET', KEYS[1], seen[i])
+  if record then out[#out+1] = {record, seen[i+1]} end
+end
+return out
+"""

@@ -1,0 +1,165 @@
+"""The seam between the ledger and where it is kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from callsheet.ledger.index import Move
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A commit applies only while *member* of the sorted set has a score of at most *score*."""
+
+    key: str
+    member: str
+    score: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One atomic change of one task, applied only if nobody was first.
+
+    *event* and *record* lack their envelope's sequence and time: the store stamps them. Without an
+    event only the moves and the progress are written, and no sequence is taken.
+    """
+
+    task_id: str
+    expected: int
+    operation: int = 0
+    event: bytes = b""
+    record: bytes = b""
+    moves: tuple[Move, ...] = ()
+    guard: Guard | None = None
+    progress: bytes = b""
+    #: Whether this accepts new work; such a commit is refused when memory runs out.
+    admits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The commit stands; its fact has this sequence and this time in microseconds."""
+
+    sequence: int
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A task as the store holds it: snapshot and tail."""
+
+    task_id: str
+    sequence: int
+    record: bytes
+    first: bytes
+    last: bytes
+    progress: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Somebody was first; *stored* is the task as it is now, or None when there is none.
+
+    *following* is the fact at the expected sequence + 1, empty when there is none yet.
+    """
+
+    stored: Stored | None
+    following: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A task that a claim may take, from the queue with that index in the claim."""
+
+    queue: int
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Start up to *count* of the candidates, and tell what is ready next.
+
+    *template* is an event record with AttemptStarted but for sequence, time and attempt. A claim
+    may be repeated as it is after a lost answer: what its operation started is answered again.
+    """
+
+    count: int
+    lease: timedelta
+    queues: tuple[str, ...]
+    window: int
+    template: bytes
+    operation: int
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim started, and the candidates that are ready next, queue by queue."""
+
+    time: int
+    started: tuple[Stored, ...]
+    ready: tuple[Candidate, ...]
+
+
+class Store(Protocol):
+    """Keeps tasks, their facts and the indexes. Every method may raise LedgerUnavailable."""
+
+    async def commit(self, commits: Sequence[Commit]) -> list[Applied | Refused]:
+        """Apply each commit, all or nothing and independent of the others.
+
+        A commit that was applied before, recognised by its operation, is Applied again.
+        """
+        ...
+
+    async def claim(self, claim: Claim) -> Claimed:
+        """Start attempts of candidates that are still ready. Without candidates: only look."""
+        ...
+
+    async def renew(self, leases: Sequence[tuple[str, int]], *, lease: timedelta) -> list[int]:
+        """Extend leases (task id, attempt); answer each task's sequence, or 0 for a lost lease."""
+        ...
+
+    async def read(self, task_ids: Sequence[str]) -> list[Stored | None]:
+        """Return tasks as they are; None for an unknown one."""
+        ...
+
+    async def facts(self, task_id: str, *, after: int, limit: int) -> list[bytes]:
+        """Return the task's facts after a sequence, oldest first, at most *limit*."""
+        ...
+
+    async def due(self, key: str, *, limit: int) -> tuple[int, list[str]]:
+        """Return the time, and the members of a sorted set whose score has come."""
+        ...
+
+    async def page(self, key: str, *, below: int | None, limit: int) -> list[tuple[str, int]]:
+        """Return (member, score) of a sorted set, highest first, with scores less than *below*."""
+        ...
+
+    async def members(self, key: str, *, limit: int) -> list[tuple[str, int]]:
+        """Return (member, score) of a sorted set, lowest first."""
+        ...
+
+    async def rank(self, key: str, member: str) -> int | None:
+        """Return how many members of a sorted set stand before this one; None: it is not there."""
+        ...
+
+    async def count(self, key: str) -> int:
+        """Return how many members a sorted set has."""
+        ...
+
+    async def prune(self, tasks: Sequence[tuple[str, Sequence[Move]]]) -> None:
+        """Forget tasks, each with the moves that remove it from the indexes."""
+        ...
+
+    async def await_wake(self, queues: Sequence[str], *, timeout: timedelta) -> Candidate | None:
+        """Wait for a wake-up of one of the queues; answer its hint, or None after the timeout."""
+        ...
+
+    async def await_control(self, worker: str, *, timeout: timedelta) -> tuple[str, int] | None:
+        """Wait for a word on the worker's control list: (task id, attempt) to look at again."""
+        ...
+
+    async def room(self) -> tuple[int, int]:
+        """Return (used, limit) bytes of memory; a limit of 0 means none."""
+        ...

@@ -1,0 +1,1 @@
+"""What every process of the plane stands on: settings, logs, trace context, signals, Redis."""

@@ -1,0 +1,148 @@
+"""The types of settings: what each accepts, and the sentence it refuses with."""
+
+import re
+from datetime import timedelta
+from math import isfinite
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_settings import NoDecode
+
+LONGEST_TEXT: Final = 1024
+
+
+def _duration(value: object, *, unit: timedelta, word: str) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    try:
+        number = float(str(value))
+        if isfinite(number):
+            return number * unit
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"must be a number of {word}")
+
+
+def _seconds(value: object) -> timedelta:
+    return _duration(value, unit=timedelta(seconds=1), word="seconds")
+
+
+def _days(value: object) -> timedelta:
+    return _duration(value, unit=timedelta(days=1), word="days")
+
+
+def _within(lowest: timedelta, highest: timedelta, *, wanted: str) -> AfterValidator:
+    def check(value: timedelta) -> timedelta:
+        if not lowest <= value <= highest:
+            raise ValueError(f"must be {wanted}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _matching(pattern: str, *, wanted: str) -> AfterValidator:
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if len(text) > LONGEST_TEXT or compiled.fullmatch(text) is None:
+            raise ValueError(f"must be {wanted}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _absolute(path: Path) -> Path:
+    if not 0 < len(str(path)) <= LONGEST_TEXT or "\0" in str(path):
+        raise ValueError(f"must be a path of at most {LONGEST_TEXT} characters")
+    return path.expanduser().absolute()
+
+
+def _port_in_range(address: str) -> str:
+    if int(address.rpartition(":")[2]) > 65535:
+        raise ValueError("must end in a port from 0 to 65535")
+    return address
+
+
+def _split_at_commas(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _few(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) > 64:
+        raise ValueError("must name at most 64 queues")
+    return names
+
+
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if not 32 <= len(secret.get_secret_value()) <= LONGEST_TEXT:
+        raise ValueError(f"must have 32 to {LONGEST_TEXT} characters")
+    return secret
+
+
+#: A folder or file, made absolute against the folder the process was started in.
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+CellName = Annotated[
+    str,
+    _matching(
+        r"[a-z0-9][a-z0-9-]{0,31}", wanted="1 to 32 of a-z, 0-9 and '-', not starting with '-'"
+    ),
+]
+
+RedisUrl = Annotated[
+    str,
+    _matching(r"(redis|rediss|unix)://\S+", wanted="a URL of redis://, rediss:// or unix://"),
+]
+
+GrpcAddress = Annotated[
+    str,
+    _matching(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", wanted="host:port"),
+    AfterValidator(_port_in_range),
+]
+
+ArtifactsUrl = Annotated[
+    str,
+    _matching(r"file:///\S*|s3://[^\s/]+(/\S*)?", wanted="a URL of file:/// or s3://"),
+]
+
+PublicUrl = Annotated[
+    str,
+    _matching(r"(https?|s3)://[^\s/]\S*|file:///\S*", wanted="a URL of https://, http:// or file:"),
+]
+
+Device = Annotated[str, _matching(r"auto|cpu|cuda:[0-9]{1,2}", wanted="auto, cpu or cuda:<number>")]
+
+QueueName = Annotated[
+    str, _matching(r"[a-z][a-z0-9_-]{0,62}", wanted="names of queues: a-z, 0-9, '_', '-'")
+]
+
+#: Names of queues, separated by commas in the environment; none means all.
+QueueNames = Annotated[
+    tuple[QueueName, ...],
+    NoDecode,
+    BeforeValidator(_split_at_commas),
+    AfterValidator(_few),
+]
+
+LeaseDuration = Annotated[
+    timedelta,
+    BeforeValidator(_seconds),
+    _within(timedelta(seconds=1), timedelta(hours=1), wanted="1 to 3600 seconds"),
+]
+
+DrainDuration = Annotated[
+    timedelta,
+    BeforeValidator(_seconds),
+    _within(timedelta(), timedelta(hours=1), wanted="0 to 3600 seconds"),
+]
+
+RetentionDuration = Annotated[
+    timedelta,
+    BeforeValidator(_days),
+    _within(timedelta(hours=1), timedelta(days=3650), wanted="1/24 to 3650 days"),
+]
+
+MasterKey = Annotated[SecretStr, AfterValidator(_long_enough)]

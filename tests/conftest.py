@@ -1,0 +1,33 @@
+"""A real Valkey for every test, and a cell of its own for each."""
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from callsheet.embedded.valkey import EmbeddedValkey
+from callsheet.runtime.redis import connect
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """One real server for the whole session."""
+    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def cell() -> str:
+    """A cell nobody else uses: its keys need no flushing."""
+    return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+async def redis(valkey_server: EmbeddedValkey) -> AsyncIterator[Redis]:
+    """A client of the server, closed at the end."""
+    client = connect(valkey_server.url, max_connections=32)
+    yield client
+    await client.aclose()

@@ -1,0 +1,109 @@
+"""Ledgers for tests: every store behind the same handles, with ids and times that tests decide."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from callsheet.ledger.access import Principal, Role
+from callsheet.ledger.attempts import Attempts
+from callsheet.ledger.catalog import TaskType, task_types
+from callsheet.ledger.codec import event_of, parse_event
+from callsheet.ledger.ids import RandomIds
+from callsheet.ledger.index import Keys
+from callsheet.ledger.instants import instant
+from callsheet.ledger.ledger import Ledger, SubmitCommand
+from callsheet.ledger.log import Log
+from callsheet.ledger.machine import fold
+from callsheet.ledger.memory_log import MemoryLog, MemoryRegistry
+from callsheet.ledger.memory_store import MemoryCell, MemoryStore
+from callsheet.ledger.model import Task
+from callsheet.ledger.redis_connection import RedisConnection
+from callsheet.ledger.redis_log import RedisLog
+from callsheet.ledger.redis_registry import RedisRegistry
+from callsheet.ledger.redis_store import RedisStore
+from callsheet.ledger.registry import Registry
+from callsheet.ledger.store import Store
+from callsheet.ledger.writer import Writer
+from callsheet.tasks.v1.ping_pb2 import PingInput
+from callsheet.v1.task_spec_pb2 import TaskSpec
+
+LEASE = timedelta(seconds=15)
+RETENTION = timedelta(days=30)
+OWNER = Principal("00000000", frozenset({"default"}), frozenset(Role))
+STRANGER = Principal("11111111", frozenset({"elsewhere"}), frozenset(Role))
+
+
+class SettableClock:
+    """Tells the time that the test set, in microseconds, a little later at each look."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000_000_000
+
+    def __call__(self) -> int:
+        self.now += 1_000
+        return self.now
+
+    def advance(self, length: timedelta) -> None:
+        """Let time pass."""
+        self.now += length // timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell's ledger, all sides of it."""
+
+    keys: Keys
+    store: Store
+    log: Log
+    registry: Registry
+    writer: Writer
+    ledger: Ledger
+    catalog: Mapping[str, TaskType]
+
+    def attempts(self, worker: str = "worker-1", *, lease: timedelta = LEASE) -> Attempts:
+        """Return the ledger's side for one worker."""
+        return Attempts(self.writer, self.log, self.catalog, worker=worker, lease=lease)
+
+    async def folded(self, task_id: str) -> Task:
+        """Return what the task's facts fold to."""
+        records = [
+            parse_event(fact) for fact in await self.store.facts(task_id, after=0, limit=1000)
+        ]
+        assert [record.sequence for record in records] == list(range(1, len(records) + 1))
+        return fold(task_id, [(event_of(record), instant(record.time)) for record in records])
+
+
+def memory_cell(clock: SettableClock | None = None, *, limit_bytes: int = 0) -> Cell:
+    """Return a cell in memory."""
+    keys = Keys("memory")
+    cell = MemoryCell(clock or SettableClock(), limit_bytes=limit_bytes)
+    return _cell(
+        keys,
+        MemoryStore(cell, keys),
+        MemoryLog(cell, new_epoch=RandomIds().epoch),
+        MemoryRegistry(cell, keys),
+    )
+
+
+def redis_cell(connection: RedisConnection, cell: str) -> Cell:
+    """Return a cell in Redis."""
+    keys = Keys(cell)
+    return _cell(
+        keys,
+        RedisStore(connection, keys),
+        RedisLog(connection, keys, new_epoch=RandomIds().epoch),
+        RedisRegistry(connection, keys),
+    )
+
+
+def _cell(keys: Keys, store: Store, log: Log, registry: Registry) -> Cell:
+    writer = Writer(store, keys, RandomIds(), retention=RETENTION)
+    ledger = Ledger(writer, task_types())
+    return Cell(keys, store, log, registry, writer, ledger, task_types())
+
+
+def ping(echo: str = "", **changes: object) -> SubmitCommand:
+    """Return a command that submits a ping."""
+    spec = TaskSpec(ping=PingInput(echo=echo)).SerializeToString(deterministic=True)
+    command = SubmitCommand(spec=spec, task_type="ping")
+    return replace(command, **changes)  # pyright: ignore[reportArgumentType]  # the fields' own types check each caller's values at run time only
