@@ -80,10 +80,20 @@ class Attempts:
         """Return the task as it is. Raises TaskNotFound."""
         return await self._writer.read(task_id)
 
-    async def succeed(self, task: Task, *, attempt: int, output: bytes, usage: Usage) -> Task:
-        """Record the attempt's output. Raises LeaseLost."""
+    async def succeed(
+        self,
+        task: Task,
+        *,
+        attempt: int,
+        output: bytes,
+        usage: Usage,
+        progress: Progress | None = None,
+    ) -> Task:
+        """Record the attempt's output, and its last progress. Raises LeaseLost."""
         return await self._writer.change(
-            task, lambda task: machine.succeed(task, attempt=attempt, output=output, usage=usage)
+            task,
+            lambda task: machine.succeed(task, attempt=attempt, output=output, usage=usage),
+            progress=b"" if progress is None else _signal(task, attempt, progress),
         )
 
     async def fail(self, task: Task, *, attempt: int, failure: Failure) -> Task:
@@ -111,9 +121,7 @@ class Attempts:
 
     async def announce(self, task: Task, *, attempt: int, progress: Progress) -> None:
         """Tell whoever watches now how far the attempt is; nothing is kept."""
-        await self._log.publish(
-            encode_progress(task.id, attempt=attempt, sequence=task.sequence, progress=progress)
-        )
+        await self._log.publish(_signal(task, attempt, progress))
 
     async def keep_progress(self, task: Task, *, attempt: int, progress: Progress) -> None:
         """Keep the attempt's newest progress with its task.
@@ -121,8 +129,12 @@ class Attempts:
         Raises:
             LeaseLost: the task has moved on, or was asked to stop: look at it again.
         """
-        kept = encode_progress(task.id, attempt=attempt, sequence=task.sequence, progress=progress)
+        kept = _signal(task, attempt, progress)
         commit = Commit(task.id, expected=task.sequence, progress=kept)
         answer = (await self._writer.store.commit([commit]))[0]
         if not isinstance(answer, Applied):
             raise LeaseLost(task.id, attempt)
+
+
+def _signal(task: Task, attempt: int, progress: Progress) -> bytes:
+    return encode_progress(task.id, attempt=attempt, sequence=task.sequence, progress=progress)

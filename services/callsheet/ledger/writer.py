@@ -54,6 +54,7 @@ class Writer:
         *,
         operation: int,
         guard: Guard | None = None,
+        progress: bytes = b"",
     ) -> Commit:
         """Return the commit that makes the event happen to the task."""
         after = machine.evolve(before, event, time=UNSTAMPED, task_id=task_id)
@@ -65,11 +66,14 @@ class Writer:
             record=encode_task(after),
             moves=index.moves(self.keys, before, after, event, retention=self._retention),
             guard=guard,
+            progress=progress,
             admits=isinstance(event, TaskSubmitted),
         )
 
-    async def change(self, task: Task, decide: Decide, *, guard: Guard | None = None) -> Task:
-        """Commit what *decide* says, and return the task after it.
+    async def change(
+        self, task: Task, decide: Decide, *, guard: Guard | None = None, progress: bytes = b""
+    ) -> Task:
+        """Commit what *decide* says, with the newest progress if given; return the task after it.
 
         When somebody was first, the refusal carries the task as it is now: *decide* looks again.
         A refusal by *decide* stands only for the task as it is now, not for an older view of it.
@@ -91,7 +95,9 @@ class Writer:
                 continue
             if event is None:
                 return task
-            commit = self.commit(task.id, task, event, operation=operation, guard=guard)
+            commit = self.commit(
+                task.id, task, event, operation=operation, guard=guard, progress=progress
+            )
             match (await self.store.commit([commit]))[0]:
                 case Applied(_, time):
                     return machine.evolve(task, event, time=instant(time))

@@ -1,0 +1,114 @@
+"""Puts a worker together from the settings, and runs it."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from redis.asyncio import Redis
+
+from callsheet.broker.slots import Slots
+from callsheet.ledger.attempts import Attempts
+from callsheet.ledger.catalog import ResourceClass, queues, task_types
+from callsheet.ledger.ids import RandomIds
+from callsheet.ledger.index import Keys
+from callsheet.ledger.redis_connection import RedisConnection
+from callsheet.ledger.redis_log import RedisLog
+from callsheet.ledger.redis_registry import RedisRegistry
+from callsheet.ledger.redis_store import RedisStore
+from callsheet.ledger.writer import Writer
+from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
+from callsheet.runtime.logs import configure_logging
+from callsheet.runtime.redis import connect_ledger
+from callsheet.runtime.settings import Settings, load_settings_or_exit
+from callsheet.worker.devices import device_named
+from callsheet.worker.ledger_clock import LedgerClock
+from callsheet.worker.runner_host import RunnerHost
+from callsheet.worker.worker import LedgerWorker, Shape
+
+#: How long outcomes are kept in memory while the ledger is away. Attempts go on meanwhile.
+PATIENCE: Final = timedelta(hours=1)
+#: One for each waiting claimer and the control list, the lane, renewals, signals, and some.
+_CONNECTIONS: Final = 16
+
+
+def main() -> int:
+    """Run a worker until SIGTERM; return the exit code."""
+    settings = load_settings_or_exit()
+    configure_logging(settings, process="worker")
+    return run_until_signalled(
+        lambda stop: _work(settings, stop), drain_timeout=settings.drain_timeout
+    )
+
+
+async def _work(settings: Settings, stop: asyncio.Event) -> None:
+    if settings.redis_url is None:
+        raise SystemExit("REDIS_URL is not set: start the worker with `callsheetd up`, or set it")
+    redis = await connect_ledger(
+        settings.redis_url, max_connections=_CONNECTIONS, client_name="callsheet-worker"
+    )
+    try:
+        worker, hosts = await _assembled(settings, redis)
+        # Ahead of the first attempt, so that torch is imported by then.
+        warming = [asyncio.create_task(host.start()) for host in hosts]
+        announce_ready()
+        await worker.run(stop)
+        await asyncio.gather(*warming, return_exceptions=True)
+    finally:
+        await redis.aclose()
+
+
+async def _assembled(settings: Settings, redis: Redis) -> tuple[LedgerWorker, list[RunnerHost]]:
+    keys = Keys(settings.cell)
+    connection = RedisConnection(redis, patience=PATIENCE)
+    ids = RandomIds()
+    store = RedisStore(connection, keys)
+    log = RedisLog(connection, keys, new_epoch=ids.epoch)
+    writer = Writer(store, keys, ids, retention=settings.retention)
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    attempts = Attempts(writer, log, task_types(), worker=name, lease=settings.lease)
+    # A claim of nothing is the cheapest question that tells the ledger's time.
+    looked = await attempts.claim(count=0, queues=(), candidates=(), device="")
+    shape = _shape(settings)
+    clock = LedgerClock(looked.time)
+    registry = RedisRegistry(connection, keys)
+    worker = LedgerWorker(attempts, store, registry, catalog=task_types(), shape=shape, clock=clock)
+    return worker, [host for hosts in shape.hosts.values() for host in hosts]
+
+
+def _shape(settings: Settings) -> Shape:
+    device = device_named(settings.device)
+    served = _served(settings.worker_queues)
+    totals = {
+        ResourceClass.WORKER: settings.worker_slots,
+        ResourceClass.CPU: settings.cpu_runners,
+        ResourceClass.DEVICE: 1,
+    }
+    hosts = {
+        kind: [RunnerHost(on) for _ in range(totals[kind])]
+        for kind, on in ((ResourceClass.CPU, "cpu"), (ResourceClass.DEVICE, device))
+        if kind in served
+    }
+    return Shape(
+        queues=served,
+        slots={kind: Slots(totals[kind]) for kind in served},
+        hosts=hosts,
+        device=device,
+        memory_limit_bytes=settings.runner_memory_limit_bytes,
+        drain_timeout=settings.drain_timeout,
+    )
+
+
+def _served(wanted: tuple[str, ...]) -> Mapping[ResourceClass, tuple[str, ...]]:
+    """Return the wanted queues by resource class, in the order in which they are wanted."""
+    known = queues()
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise SystemExit(f"CALLSHEET_WORKER_QUEUES: there is no queue {', '.join(unknown)}")
+    served: dict[ResourceClass, tuple[str, ...]] = {}
+    for name in wanted or tuple(known):
+        served[known[name]] = (*served.get(known[name], ()), name)
+    return served

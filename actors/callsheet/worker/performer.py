@@ -1,0 +1,190 @@
+"""Runs one attempt from its claim to its recorded outcome. Dramatiq's threads call it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from structlog.contextvars import bound_contextvars
+
+from callsheet.internal.v1.pipe_pb2 import AttemptEnded, RunAttempt
+from callsheet.ledger.attempts import Attempts
+from callsheet.ledger.catalog import ResourceClass
+from callsheet.ledger.codec import failure_from_proto, usage_from_proto
+from callsheet.ledger.errors import LeaseLost, LedgerError
+from callsheet.ledger.model import Failure, FailureReason, Task, Usage
+from callsheet.runtime.trace import continue_trace
+from callsheet.v1 import task_pb2
+from callsheet.v1.task_spec_pb2 import TaskSpec
+from callsheet.worker.in_worker import run_in_worker
+from callsheet.worker.lease_keeper import LeaseKeeper
+from callsheet.worker.progress import ProgressReporter
+from callsheet.worker.runner_host import RunnerHost
+from callsheet.worker.running import Running, RunningAttempts, StopCause
+
+#: How long a thread waits for the loop beyond what the attempt itself may take: the loop keeps
+#: trying to record an outcome for an hour while the ledger is away.
+_RECORDING: Final = timedelta(hours=2)
+
+T = TypeVar("T")
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class Performer:
+    """Performs attempts for Dramatiq's threads; what is asynchronous happens on *loop*."""
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        running: RunningAttempts,
+        keeper: LeaseKeeper,
+        hosts: Mapping[ResourceClass, Sequence[RunnerHost]],
+        *,
+        memory_limit_bytes: int | None,
+        now: Callable[[], datetime],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._attempts = attempts
+        self._running = running
+        self._keeper = keeper
+        self._hosts = hosts
+        self._memory_limit_bytes = memory_limit_bytes
+        self._now = now
+        self._loop = loop
+
+    def perform(self, task_id: str, attempt: int) -> None:
+        """Run the attempt and record its outcome; return when both are done."""
+        running = self._running.find(task_id, attempt)
+        if running is None:
+            return
+        trace = continue_trace(running.task.submission.trace_parent)
+        with bound_contextvars(task_id=task_id, attempt=attempt, trace_id=trace.trace_id):
+            if running.kind.resource_class is ResourceClass.WORKER:
+                self._perform_here(running)
+            else:
+                self._await(running, self._perform_in_runner(running, str(trace)))
+
+    async def hand_back(self, running: Running, *, reason: str) -> None:
+        """Give back an attempt that did not run."""
+        await self._recorded(
+            running,
+            self._attempts.hand_back(running.task, attempt=running.attempt, reason=reason),
+        )
+
+    def _perform_here(self, running: Running) -> None:
+        reporter = self._reporter(running)
+
+        def on_progress(progress: task_pb2.Progress) -> None:
+            self._loop.call_soon_threadsafe(reporter.report, progress)
+
+        ended = run_in_worker(running, on_progress=on_progress)
+        self._await(running, self._conclude(running, ended, reporter))
+
+    async def _perform_in_runner(self, running: Running, trace_parent: str) -> None:
+        reporter = self._reporter(running)
+        if running.cause is None:
+            ended = await self._run(running, trace_parent, reporter)
+        else:
+            ended = AttemptEnded(task_id=running.task.id, stopped=True)
+        await self._conclude(running, ended, reporter)
+
+    async def _run(
+        self, running: Running, trace_parent: str, reporter: ProgressReporter
+    ) -> AttemptEnded:
+        # A slot was taken for the attempt, so one of the class's runners is idle.
+        host = next(host for host in self._hosts[running.kind.resource_class] if not host.task_id)
+        running.stop_runner = lambda: host.stop(running.task.id)
+        try:
+            return await host.run(
+                _run_frame(running, trace_parent),
+                time_limit=running.task.submission.time_limit,
+                grace_period=running.kind.grace_period,
+                memory_limit_bytes=running.kind.memory_limit_bytes or self._memory_limit_bytes,
+                on_progress=reporter.report,
+            )
+        finally:
+            running.stop_runner = None
+
+    async def _conclude(
+        self, running: Running, ended: AttemptEnded, reporter: ProgressReporter
+    ) -> None:
+        """Record how the attempt ended."""
+        await reporter.close()
+        task, attempt = running.task, running.attempt
+        if running.cause is StopCause.LEASE_LOST:
+            _log.warning("lease_lost", worker=self._attempts.worker)
+            self._running.remove(running)
+            return
+        match ended.WhichOneof("outcome"):
+            case "output":
+                recording = self._attempts.succeed(
+                    task,
+                    attempt=attempt,
+                    output=ended.output.SerializeToString(deterministic=True),
+                    usage=_usage(task, ended),
+                    progress=reporter.newest,
+                )
+            case "failure":
+                failure = failure_from_proto(ended.failure)
+                recording = self._attempts.fail(task, attempt=attempt, failure=failure)
+            case "stopped" if running.cause is StopCause.CANCELLED:
+                recording = self._attempts.confirm_cancel(task, attempt=attempt)
+            case "stopped" if running.cause is StopCause.SHUTDOWN:
+                reason = "the worker shuts down"
+                recording = self._attempts.hand_back(task, attempt=attempt, reason=reason)
+            case _:
+                failure = Failure(FailureReason.INTERNAL, "the attempt ended without an outcome")
+                recording = self._attempts.fail(task, attempt=attempt, failure=failure)
+        await self._recorded(running, recording)
+
+    async def _recorded(self, running: Running, recording: Coroutine[object, object, Task]) -> None:
+        try:
+            task = await recording
+            _log.debug("attempt_ended", state=task.state.value)
+        except LeaseLost:
+            _log.warning("lease_lost", worker=self._attempts.worker)
+        except LedgerError as error:
+            # The lease will run out, and the task be taken up again.
+            _log.error("outcome_not_recorded", reason=str(error))
+        finally:
+            self._running.remove(running)
+
+    def _reporter(self, running: Running) -> ProgressReporter:
+        return ProgressReporter(
+            self._attempts, running, now=self._now, moved_on=self._keeper.look_soon
+        )
+
+    def _await(self, running: Running, coroutine: Coroutine[object, object, T]) -> T:
+        """Run the coroutine on the loop and wait for it in this thread."""
+        longest = running.task.submission.time_limit + running.kind.grace_period + _RECORDING
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return future.result(timeout=longest.total_seconds())
+
+
+def _run_frame(running: Running, trace_parent: str) -> RunAttempt:
+    submission = running.task.submission
+    spec = TaskSpec.FromString(submission.spec)
+    input_message: Message = getattr(spec, submission.task_type)
+    packed = AnyMessage()
+    packed.Pack(input_message)
+    return RunAttempt(
+        task_id=running.task.id,
+        attempt=running.attempt,
+        project=submission.project,
+        task_type=submission.task_type,
+        input=packed,
+        trace_parent=trace_parent,
+    )
+
+
+def _usage(task: Task, ended: AttemptEnded) -> Usage:
+    waited = timedelta(0)
+    if task.start_time is not None:
+        # The scripts stamp times of one call a microsecond apart, so this may be just below zero.
+        waited = max(waited, task.start_time - task.create_time)
+    return replace(usage_from_proto(ended.usage), queue_seconds=waited.total_seconds())

@@ -1,0 +1,78 @@
+"""The attempts a worker runs, and why one of them must stop."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from enum import Enum
+
+import structlog
+
+from callsheet.ledger.catalog import TaskType
+from callsheet.ledger.model import Task
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class StopCause(Enum):
+    """Why an attempt is asked to stop; a later one overrules an earlier one."""
+
+    SHUTDOWN = 1
+    CANCELLED = 2
+    LEASE_LOST = 3
+
+
+class Running:
+    """One attempt; *task* is as this worker last knew it."""
+
+    def __init__(self, task: Task, kind: TaskType) -> None:
+        self.task = task
+        self.attempt = task.attempt
+        self.kind = kind
+        self.cause: StopCause | None = None
+        #: What an attempt in the worker itself waits on.
+        self.stopping = threading.Event()
+        #: Set while a runner has the attempt: asks it to stop.
+        self.stop_runner: Callable[[], object] | None = None
+
+    def stop(self, cause: StopCause) -> None:
+        """Ask the attempt to stop; on the worker's loop."""
+        if self.cause is None or cause.value > self.cause.value:
+            self.cause = cause
+            _log.info(
+                "attempt_stop_asked", task_id=self.task.id, attempt=self.attempt, cause=cause.name
+            )
+        self.stopping.set()
+        if self.stop_runner is not None:
+            self.stop_runner()
+
+
+class RunningAttempts:
+    """All attempts of a worker, from their claim until their outcome is recorded."""
+
+    def __init__(self) -> None:
+        self._attempts: dict[tuple[str, int], Running] = {}
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def __iter__(self) -> Iterator[Running]:
+        """Yield the attempts as they are now, whatever happens meanwhile."""
+        return iter(tuple(self._attempts.values()))
+
+    def add(self, running: Running) -> None:
+        """Note an attempt that was claimed."""
+        self._attempts[running.task.id, running.attempt] = running
+        self._none.clear()
+
+    def find(self, task_id: str, attempt: int) -> Running | None:
+        """Return the attempt; None when this worker does not run it."""
+        return self._attempts.get((task_id, attempt))
+
+    def remove(self, running: Running) -> None:
+        """Note that the attempt's outcome is recorded, or will never be."""
+        self._attempts.pop((running.task.id, running.attempt), None)
+        if not self._attempts:
+            self._none.set()
+
+    async def none_left(self) -> None:
+        """Return when no attempt runs."""
+        await self._none.wait()

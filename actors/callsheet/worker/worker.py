@@ -1,0 +1,191 @@
+"""The worker whole: claimers, Dramatiq's threads, runners, leases, and an orderly end."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import dramatiq
+import structlog
+
+from callsheet.broker.broker import LedgerBroker
+from callsheet.broker.claimer import Claimer
+from callsheet.broker.feed import Feed
+from callsheet.broker.slots import Slots
+from callsheet.broker.task_actors import declare_actors
+from callsheet.ledger.attempts import Attempts
+from callsheet.ledger.catalog import ResourceClass, TaskType
+from callsheet.ledger.model import Task
+from callsheet.ledger.registry import Registry
+from callsheet.ledger.store import Candidate, Store
+from callsheet.worker.lease_keeper import LeaseKeeper
+from callsheet.worker.ledger_clock import LedgerClock
+from callsheet.worker.performer import Performer
+from callsheet.worker.presence import Presence
+from callsheet.worker.runner_host import RunnerHost
+from callsheet.worker.running import Running, RunningAttempts, StopCause
+
+#: How often Dramatiq's threads look whether they are to stop.
+_THREAD_TIMEOUT: Final = timedelta(milliseconds=500)
+#: What killing runners and recording hand-backs may take beyond a grace period.
+_LAST_WORDS: Final = timedelta(seconds=3)
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a worker is made of."""
+
+    queues: Mapping[ResourceClass, tuple[str, ...]]
+    slots: Mapping[ResourceClass, Slots]
+    hosts: Mapping[ResourceClass, Sequence[RunnerHost]]
+    device: str
+    memory_limit_bytes: int | None
+    drain_timeout: timedelta
+
+
+class LedgerWorker:
+    """Claims and runs attempts until told to stop. Lives on one loop, in the main thread."""
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        store: Store,
+        registry: Registry,
+        *,
+        catalog: Mapping[str, TaskType],
+        shape: Shape,
+        clock: LedgerClock,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._catalog = catalog
+        self._shape = shape
+        self._clock = clock
+        self._running = RunningAttempts()
+        self._taken: dict[tuple[str, int], Slots] = {}
+        self._keeper = LeaseKeeper(attempts, store, self._running)
+        self._performer = Performer(
+            attempts,
+            self._running,
+            self._keeper,
+            shape.hosts,
+            memory_limit_bytes=shape.memory_limit_bytes,
+            now=clock.now,
+            loop=self._loop,
+        )
+        self._feed = Feed(ended=self._slot_ended, unused=self._slot_unused)
+        broker = LedgerBroker(self._feed)
+        declare_actors(broker, catalog, self._performer.perform)
+        threads = sum(slots.total for slots in shape.slots.values())
+        timeout = _THREAD_TIMEOUT // timedelta(milliseconds=1)
+        self._threads = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=timeout)
+        self._claimers = [
+            Claimer(
+                attempts,
+                store,
+                shape.slots[kind],
+                queues=queues,
+                device=shape.device if kind is ResourceClass.DEVICE else "",
+                deliver=self._deliver,
+                shuffle=_shuffled,
+            )
+            for kind, queues in shape.queues.items()
+        ]
+        self.presence = Presence(
+            registry,
+            attempts.worker,
+            queues=tuple(queue for queues in shape.queues.values() for queue in queues),
+            device=shape.device,
+            slots=shape.slots,
+            running=self._running,
+            start_time=clock.now(),
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until *stop* is set, then finish or hand back what runs."""
+        await self.presence.tell()
+        self._threads.start()
+        keeping = [
+            asyncio.create_task(self._keeper.renew_until_cancelled()),
+            asyncio.create_task(self._keeper.listen_until_cancelled()),
+            asyncio.create_task(self.presence.tell_until_cancelled()),
+        ]
+        claiming = [asyncio.create_task(claimer.run()) for claimer in self._claimers]
+        try:
+            await self._until(stop, [*keeping, *claiming])
+        finally:
+            await _cancelled(claiming)
+            await self._drain()
+            await _cancelled(keeping)
+            await self.presence.end()
+
+    async def _until(self, stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in done - {stopping}:
+            task.result()  # none of them ends by itself: this raises what ended it
+
+    async def _drain(self) -> None:
+        """Let attempts end by themselves while there is time; hand back the others."""
+        self.presence.draining = True
+        grace = max(kind.grace_period for kind in self._catalog.values()) + _LAST_WORDS
+        patience = max(timedelta(0), self._shape.drain_timeout - grace)
+        if not await self._none_left(within=patience):
+            for running in self._running:
+                running.stop(StopCause.SHUTDOWN)
+            if not await self._none_left(within=grace):
+                _log.error("attempts_abandoned", tasks=[one.task.id for one in self._running])
+        for hosts in self._shape.hosts.values():
+            await asyncio.gather(*(host.close() for host in hosts))
+        milliseconds = _LAST_WORDS // timedelta(milliseconds=1)
+        await asyncio.to_thread(self._threads.stop, timeout=milliseconds)
+        self._feed.drain()
+        await self._none_left(within=_LAST_WORDS)
+
+    async def _none_left(self, *, within: timedelta) -> bool:
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                await self._running.none_left()
+        except TimeoutError:
+            return False
+        return True
+
+    def _deliver(self, task: Task) -> None:
+        kind = self._catalog[task.submission.task_type]
+        if task.start_time is not None:
+            self._clock.set(task.start_time)
+        self._running.add(Running(task, kind))
+        self._taken[task.id, task.attempt] = self._shape.slots[kind.resource_class]
+        self._feed.put(actor=kind.name, task_id=task.id, attempt=task.attempt)
+
+    def _slot_ended(self, task_id: str, attempt: int) -> None:
+        """Free the attempt's slot; called in Dramatiq's threads."""
+        self._loop.call_soon_threadsafe(self._release, task_id, attempt)
+
+    def _slot_unused(self, task_id: str, attempt: int) -> None:
+        """Give the attempt back, and free its slot; called in Dramatiq's threads."""
+        running = self._running.find(task_id, attempt)
+        if running is not None:
+            back = self._performer.hand_back(running, reason="the worker shuts down")
+            asyncio.run_coroutine_threadsafe(back, self._loop)
+        self._slot_ended(task_id, attempt)
+
+    def _release(self, task_id: str, attempt: int) -> None:
+        slots = self._taken.pop((task_id, attempt), None)
+        if slots is not None:
+            slots.release()
+
+
+def _shuffled(candidates: Sequence[Candidate]) -> list[Candidate]:
+    # Spread over the candidates, claimers that missed at the same time miss one another.
+    return secrets.SystemRandom().sample(candidates, len(candidates))
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

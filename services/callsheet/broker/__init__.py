@@ -1,0 +1,1 @@
+"""The Dramatiq broker whose queues are the ledger's."""
