@@ -22,7 +22,7 @@ SOON = timedelta(milliseconds=20)
 LATER = timedelta(seconds=5)
 
 
-def submission(priority: int = 5, **terms: timedelta) -> Submission:
+def submission(priority: int = 5, *, delay: timedelta = NOW) -> Submission:
     spec = TaskSpec(ping=PingInput()).SerializeToString(deterministic=True)
     return Submission(
         project="default",
@@ -32,13 +32,15 @@ def submission(priority: int = 5, **terms: timedelta) -> Submission:
         priority=priority,
         max_attempts=3,
         time_limit=timedelta(seconds=60),
-        **terms,
+        delay=delay,
     )
 
 
-async def submitted(plane: Cell, task_id: str, priority: int = 5, **terms: timedelta) -> Task:
+async def submitted(
+    plane: Cell, task_id: str, priority: int = 5, *, delay: timedelta = NOW
+) -> Task:
     """Commit a submission, and return the task."""
-    terms_of = submission(priority, **terms)
+    terms_of = submission(priority, delay=delay)
     commit = plane.writer.submission(task_id, terms_of)
     (answer,) = await plane.store.commit([commit])
     assert isinstance(answer, Applied)
@@ -297,7 +299,8 @@ async def test_a_pruned_task_is_gone_from_everywhere(plane: Cell) -> None:
     task = await plane.writer.change(
         await plane.writer.read("t-1"), lambda task: machine.request_cancel(task, reason="")
     )
-    await plane.store.prune([("t-1", prune_moves(plane.keys, task))])
+    forget = Commit("t-1", expected=task.sequence, moves=prune_moves(plane.keys, task))
+    assert isinstance((await plane.store.commit([forget]))[0], Applied)
     assert await plane.store.read(["t-1"]) == [None]
     for key in (
         plane.keys.final,

@@ -1,6 +1,7 @@
 """Ledgers for tests: every store behind the same handles, with ids and times that tests decide."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -28,6 +29,7 @@ from callsheet.tasks.v1.ping_pb2 import PingInput
 from callsheet.v1.task_spec_pb2 import TaskSpec
 
 LEASE = timedelta(seconds=15)
+SECONDS = 60
 RETENTION = timedelta(days=30)
 OWNER = Principal("00000000", frozenset({"default"}), frozenset(Role))
 STRANGER = Principal("11111111", frozenset({"elsewhere"}), frozenset(Role))
@@ -63,6 +65,20 @@ class Cell:
     def attempts(self, worker: str = "worker-1", *, lease: timedelta = LEASE) -> Attempts:
         """Return the ledger's side for one worker."""
         return Attempts(self.writer, self.log, self.catalog, worker=worker, lease=lease)
+
+    async def until(self, task_id: str, is_so: Callable[[Task], bool]) -> Task:
+        """Return the task once it is so; every fact in the log is a reason to look again."""
+        async with asyncio.timeout(SECONDS):
+            while True:
+                position = await self.log.end()
+                task = await self.writer.read(task_id)
+                if is_so(task):
+                    return task
+                await self.log.after(position, limit=1, timeout=timedelta(seconds=1))
+
+    async def final(self, task_id: str) -> Task:
+        """Return the task once it is final."""
+        return await self.until(task_id, lambda task: task.is_final)
 
     async def folded(self, task_id: str) -> Task:
         """Return what the task's facts fold to."""
@@ -106,4 +122,4 @@ def ping(echo: str = "", **changes: object) -> SubmitCommand:
     """Return a command that submits a ping."""
     spec = TaskSpec(ping=PingInput(echo=echo)).SerializeToString(deterministic=True)
     command = SubmitCommand(spec=spec, task_type="ping")
-    return replace(command, **changes)  # pyright: ignore[reportArgumentType]  # the fields' own types check each caller's values at run time only
+    return replace(command, **changes)

@@ -91,6 +91,6 @@ class LeaseKeeper:
             running.stop(StopCause.CANCELLED)
 
     def _lost(self, running: Running) -> None:
-        # Its outcome may be on its way into the ledger, which ends the lease too.
-        if self._running.find(running.task.id, running.attempt) is running:
+        # Of an outcome on its way, the ledger itself will say whether it comes too late.
+        if not running.concluding:
             running.stop(StopCause.LEASE_LOST)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -30,8 +30,6 @@ from callsheet.worker.running import Running, RunningAttempts, StopCause
 #: trying to record an outcome for an hour while the ledger is away.
 _RECORDING: Final = timedelta(hours=2)
 
-T = TypeVar("T")
-
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
@@ -56,9 +54,10 @@ class Performer:
         self._memory_limit_bytes = memory_limit_bytes
         self._now = now
         self._loop = loop
+        self._concluding: set[asyncio.Task[None]] = set()
 
     def perform(self, task_id: str, attempt: int) -> None:
-        """Run the attempt and record its outcome; return when both are done."""
+        """Run the attempt; its outcome is recorded when the slot is free again, or before."""
         running = self._running.find(task_id, attempt)
         if running is None:
             return
@@ -67,7 +66,7 @@ class Performer:
             if running.kind.resource_class is ResourceClass.WORKER:
                 self._perform_here(running)
             else:
-                self._await(running, self._perform_in_runner(running, str(trace)))
+                self._perform_in_runner(running, str(trace))
 
     async def hand_back(self, running: Running, *, reason: str) -> None:
         """Give back an attempt that did not run."""
@@ -83,9 +82,16 @@ class Performer:
             self._loop.call_soon_threadsafe(reporter.report, progress)
 
         ended = run_in_worker(running, on_progress=on_progress)
-        self._await(running, self._conclude(running, ended, reporter))
+        # Not waited for: the slot stays taken until it is recorded, and this thread is free.
+        self._loop.call_soon_threadsafe(self._conclude_soon, running, ended, reporter)
 
-    async def _perform_in_runner(self, running: Running, trace_parent: str) -> None:
+    def _perform_in_runner(self, running: Running, trace_parent: str) -> None:
+        longest = running.task.submission.time_limit + running.kind.grace_period + _RECORDING
+        performing = self._performed_in_runner(running, trace_parent)
+        future = asyncio.run_coroutine_threadsafe(performing, self._loop)
+        future.result(timeout=longest.total_seconds())
+
+    async def _performed_in_runner(self, running: Running, trace_parent: str) -> None:
         reporter = self._reporter(running)
         if running.cause is None:
             ended = await self._run(running, trace_parent, reporter)
@@ -110,11 +116,19 @@ class Performer:
         finally:
             running.stop_runner = None
 
+    def _conclude_soon(
+        self, running: Running, ended: AttemptEnded, reporter: ProgressReporter
+    ) -> None:
+        concluding = self._loop.create_task(self._conclude(running, ended, reporter))
+        self._concluding.add(concluding)
+        concluding.add_done_callback(self._concluding.discard)
+
     async def _conclude(
         self, running: Running, ended: AttemptEnded, reporter: ProgressReporter
     ) -> None:
         """Record how the attempt ended."""
         await reporter.close()
+        running.concluding = True
         task, attempt = running.task, running.attempt
         if running.cause is StopCause.LEASE_LOST:
             _log.warning("lease_lost", worker=self._attempts.worker)
@@ -158,12 +172,6 @@ class Performer:
         return ProgressReporter(
             self._attempts, running, now=self._now, moved_on=self._keeper.look_soon
         )
-
-    def _await(self, running: Running, coroutine: Coroutine[object, object, T]) -> T:
-        """Run the coroutine on the loop and wait for it in this thread."""
-        longest = running.task.submission.time_limit + running.kind.grace_period + _RECORDING
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        return future.result(timeout=longest.total_seconds())
 
 
 def _run_frame(running: Running, trace_parent: str) -> RunAttempt:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -42,15 +43,9 @@ class RunnerProcess:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    *command,
-                    "--fd",
-                    str(theirs.fileno()),
-                    "--device",
-                    device,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    env=None if environment is None else dict(environment),
+                fd = theirs.fileno()
+                process = await _spawned(
+                    (*command, "--fd", str(fd), "--device", device), fd=fd, environment=environment
                 )
             reader, writer = await asyncio.open_connection(sock=ours)
         except BaseException:
@@ -65,9 +60,8 @@ class RunnerProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the child can still be talked to, as far as is known."""
-        gone = self._broken is not None or self._process.returncode is not None
-        return not (gone or self._is_doomed)
+        """Whether the child can still be talked to, as far as the kernel knows."""
+        return not self._is_doomed and self._broken is None and not _has_exited(self.pid)
 
     def send(self, frame: ToRunner) -> None:
         """Send one frame; one that the child cannot take any more is lost with it."""
@@ -116,6 +110,35 @@ class RunnerProcess:
             broken = PipeBroken("its pipe is closed")
         self._broken = broken
         await self._frames.put(broken)
+
+
+async def _spawned(
+    command: Sequence[str], *, fd: int, environment: Mapping[str, str] | None
+) -> asyncio.subprocess.Process:
+    """Start a child; whoever is cancelled meanwhile leaves none behind."""
+    spawning = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=[fd],
+            env=None if environment is None else dict(environment),
+        )
+    )
+    try:
+        return await asyncio.shield(spawning)
+    except asyncio.CancelledError:
+        process = await spawning
+        process.kill()
+        await process.wait()
+        raise
+
+
+def _has_exited(pid: int) -> bool:
+    """Tell whether a child of ours has ended, without waiting for the loop to hear of it."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True  # ended, and the loop knows
 
 
 def ending(exit_code: int) -> str:

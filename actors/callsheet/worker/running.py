@@ -7,6 +7,7 @@ from enum import Enum
 
 import structlog
 
+from callsheet.broker.slots import Slots
 from callsheet.ledger.catalog import TaskType
 from callsheet.ledger.model import Task
 
@@ -24,11 +25,14 @@ class StopCause(Enum):
 class Running:
     """One attempt; *task* is as this worker last knew it."""
 
-    def __init__(self, task: Task, kind: TaskType) -> None:
+    def __init__(self, task: Task, kind: TaskType, slots: Slots) -> None:
         self.task = task
+        self.slots = slots
         self.attempt = task.attempt
         self.kind = kind
         self.cause: StopCause | None = None
+        #: Whether its outcome is on its way into the ledger, which ends the lease too.
+        self.concluding = False
         #: What an attempt in the worker itself waits on.
         self.stopping = threading.Event()
         #: Set while a runner has the attempt: asks it to stop.
@@ -68,8 +72,10 @@ class RunningAttempts:
         return self._attempts.get((task_id, attempt))
 
     def remove(self, running: Running) -> None:
-        """Note that the attempt's outcome is recorded, or will never be."""
-        self._attempts.pop((running.task.id, running.attempt), None)
+        """Note that the attempt's outcome is recorded, or will never be; free its slot."""
+        if self._attempts.pop((running.task.id, running.attempt), None) is None:
+            return
+        running.slots.release()
         if not self._attempts:
             self._none.set()
 

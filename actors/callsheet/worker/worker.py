@@ -65,7 +65,6 @@ class LedgerWorker:
         self._shape = shape
         self._clock = clock
         self._running = RunningAttempts()
-        self._taken: dict[tuple[str, int], Slots] = {}
         self._keeper = LeaseKeeper(attempts, store, self._running)
         self._performer = Performer(
             attempts,
@@ -76,7 +75,7 @@ class LedgerWorker:
             now=clock.now,
             loop=self._loop,
         )
-        self._feed = Feed(ended=self._slot_ended, unused=self._slot_unused)
+        self._feed = Feed(unused=self._unused)
         broker = LedgerBroker(self._feed)
         declare_actors(broker, catalog, self._performer.perform)
         threads = sum(slots.total for slots in shape.slots.values())
@@ -158,26 +157,14 @@ class LedgerWorker:
         kind = self._catalog[task.submission.task_type]
         if task.start_time is not None:
             self._clock.set(task.start_time)
-        self._running.add(Running(task, kind))
-        self._taken[task.id, task.attempt] = self._shape.slots[kind.resource_class]
+        self._running.add(Running(task, kind, self._shape.slots[kind.resource_class]))
         self._feed.put(actor=kind.name, task_id=task.id, attempt=task.attempt)
 
-    def _slot_ended(self, task_id: str, attempt: int) -> None:
-        """Free the attempt's slot; called in Dramatiq's threads."""
-        self._loop.call_soon_threadsafe(self._release, task_id, attempt)
-
-    def _slot_unused(self, task_id: str, attempt: int) -> None:
-        """Give the attempt back, and free its slot; called in Dramatiq's threads."""
+    def _unused(self, task_id: str, attempt: int) -> None:
         running = self._running.find(task_id, attempt)
         if running is not None:
             back = self._performer.hand_back(running, reason="the worker shuts down")
             asyncio.run_coroutine_threadsafe(back, self._loop)
-        self._slot_ended(task_id, attempt)
-
-    def _release(self, task_id: str, attempt: int) -> None:
-        slots = self._taken.pop((task_id, attempt), None)
-        if slots is not None:
-            slots.release()
 
 
 def _shuffled(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -92,12 +92,10 @@ class LedgerConsumer(Consumer):
         return self._feed.take(timeout=self._timeout)
 
     def ack(self, message: MessageProxy) -> None:
-        """Free the attempt's slot; its outcome is in the ledger already."""
-        self._feed.ended(message)
+        """Do nothing: the attempt's outcome goes into the ledger, which frees its slot."""
 
     def nack(self, message: MessageProxy) -> None:
-        """Free the attempt's slot; what was not recorded, its lease's end will tell."""
-        self._feed.ended(message)
+        """Do nothing: a failure goes into the ledger as well."""
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Give back attempts that no thread took."""

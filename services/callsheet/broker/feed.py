@@ -11,20 +11,16 @@ from dramatiq.broker import MessageProxy
 #: The one Dramatiq queue. A consumer thread per ledger queue would hoard what another could run.
 QUEUE: Final = "callsheet"
 
-#: Told of an attempt: task id and attempt.
-Notify = Callable[[str, int], None]
-
 
 class Feed:
-    """Carries claimed attempts to the threads, and what became of them back.
+    """Carries claimed attempts to the threads.
 
-    *ended* hears of each attempt whose actor returned or raised, *unused* of each that no thread
-    took before the worker stopped; both from Dramatiq's threads.
+    *unused* is told, in a Dramatiq thread, the task id and attempt of each that no thread took
+    before the worker stopped.
     """
 
-    def __init__(self, *, ended: Notify, unused: Notify) -> None:
+    def __init__(self, *, unused: Callable[[str, int], None]) -> None:
         self._messages: SimpleQueue[MessageProxy] = SimpleQueue()
-        self._ended = ended
         self._unused = unused
 
     def put(self, *, actor: str, task_id: str, attempt: int) -> None:
@@ -46,13 +42,10 @@ class Feed:
         except Empty:
             return None
 
-    def ended(self, message: MessageProxy) -> None:
-        """Note that the message's actor has returned or raised."""
-        self._ended(*attempt_of(message))
-
     def unused(self, message: MessageProxy) -> None:
         """Note that no thread will take the message."""
-        self._unused(*attempt_of(message))
+        task_id, attempt = message.args
+        self._unused(str(task_id), int(attempt))
 
     def drain(self) -> None:
         """Note so of everything that still waits here."""
@@ -61,9 +54,3 @@ class Feed:
                 self.unused(self._messages.get_nowait())
             except Empty:
                 return
-
-
-def attempt_of(message: MessageProxy) -> tuple[str, int]:
-    """Return (task id, attempt) of a message."""
-    task_id, attempt = message.args
-    return str(task_id), int(attempt)

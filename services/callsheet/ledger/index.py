@@ -96,6 +96,7 @@ class Op(Enum):
     REMOVE = "R"  # from a sorted set
     WAKE = "W"  # push to a wake list, unless enough wait
     TELL = "C"  # push to a control list
+    FORGET = "D"  # delete the whole key
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def due_moves(keys: Keys, task: Task) -> tuple[Move, ...]:
 
 
 def prune_moves(keys: Keys, task: Task) -> tuple[Move, ...]:
-    """Return what removes a final task from every index."""
+    """Return what forgets a final task: its hash, and its place in every index."""
     project = task.submission.project
     places = (
         keys.final,
@@ -157,7 +158,8 @@ def prune_moves(keys: Keys, task: Task) -> tuple[Move, ...]:
         keys.project_type(project, task.submission.task_type),
         keys.project_final(project, task.state),
     )
-    return tuple(Move(Op.REMOVE, place, task.id) for place in places)
+    listed = (Move(Op.REMOVE, place, task.id) for place in places)
+    return (*listed, Move(Op.FORGET, keys.task(task.id), task.id))
 
 
 def _submitted(keys: Keys, task: Task) -> tuple[Move, ...]:

@@ -51,9 +51,7 @@ class CommitLane(Generic[Item, Answer]):
         return future
 
     async def _run(self) -> None:
-        while self._waiting:
-            count = min(self._batch, len(self._waiting))
-            batch = [self._waiting.popleft() for _ in range(count)]
+        while batch := self._next():
             try:
                 answers = await self._send([item for item, _ in batch])
             except BaseException as error:
@@ -65,6 +63,15 @@ class CommitLane(Generic[Item, Answer]):
                 # A caller that went away no longer listens; its write stands all the same.
                 if not future.done():
                     future.set_result(answer)
+
+    def _next(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+        while self._waiting and len(batch) < self._batch:
+            item, future = self._waiting.popleft()
+            # A caller whose deadline passed while its item waited wants no effect any more.
+            if not future.done():
+                batch.append((item, future))
+        return batch
 
 
 def _settle(batch: Sequence[tuple[Item, asyncio.Future[Answer]]], error: BaseException) -> None:

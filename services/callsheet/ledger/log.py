@@ -1,6 +1,6 @@
 """The seam between the ledger and its log: one line of facts for every reader of the cell."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
@@ -50,7 +50,7 @@ class Log(Protocol):
         """Tell whoever listens now; nothing is kept."""
         ...
 
-    def signals(self) -> AsyncIterator[bytes]:
+    def signals(self) -> AsyncGenerator[bytes, None]:
         """Yield published signals until closed; raises LedgerUnavailable when the link breaks."""
         ...
 

@@ -7,6 +7,7 @@ folds a fact into the task. Nothing here reads a clock, makes an id or does I/O.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Final, assert_never
 
@@ -168,11 +169,13 @@ def evolve(task: Task | None, event: Event, *, time: datetime, task_id: str = ""
         return _submitted(task_id, event.submission, time)
     if task is None:
         raise ValueError(f"the first fact of task {task_id} must be its submission")
-    task = replace(task, sequence=task.sequence + 1, update_time=time, ready_delay=NO_TIME)
+    # One copy for each fact: this is what every commit and every read of a task costs.
+    after = partial(
+        replace, task, sequence=task.sequence + 1, update_time=time, ready_delay=NO_TIME
+    )
     match event:
         case AttemptStarted(attempt, worker, device):
-            return replace(
-                task,
+            return after(
                 state=TaskState.RUNNING,
                 attempt=attempt,
                 worker=worker,
@@ -180,25 +183,22 @@ def evolve(task: Task | None, event: Event, *, time: datetime, task_id: str = ""
                 start_time=time,
             )
         case AttemptFailed(attempt, failure):
-            return replace(
-                task,
+            return after(
                 state=TaskState.PENDING,
                 failures=task.failures + 1,
                 ready_delay=failure.retry_delay or NO_TIME,
                 ended_attempts=_ended(task, attempt, failure, time),
             )
         case AttemptReturned():
-            return replace(task, state=TaskState.PENDING)
+            return after(state=TaskState.PENDING)
         case CancelRequested(reason):
-            return replace(task, cancel_requested=True, cancel_reason=reason)
+            return after(cancel_requested=True, cancel_reason=reason)
         case TaskSucceeded(_, output, usage):
-            return replace(task, state=TaskState.SUCCEEDED, output=output, usage=usage)
+            return after(state=TaskState.SUCCEEDED, output=output, usage=usage)
         case TaskFailed(_, failure):
-            return replace(task, state=TaskState.FAILED, failure=failure)
+            return after(state=TaskState.FAILED, failure=failure)
         case TaskCancelled(reason):
-            return replace(
-                task, state=TaskState.CANCELLED, cancel_requested=True, cancel_reason=reason
-            )
+            return after(state=TaskState.CANCELLED, cancel_requested=True, cancel_reason=reason)
         case _:
             assert_never(event)
 

@@ -1,7 +1,7 @@
 """The reference log and registry, over a MemoryCell."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 
 from callsheet.ledger.errors import CursorLost
@@ -35,7 +35,7 @@ class MemoryLog:
 
     async def trim(self, position: str) -> int:
         """Drop log entries before the position; answer how many went."""
-        self._trimmed = _place(position)
+        self._trimmed = max(self._trimmed, _place(position))
         kept = [entry for entry in self._cell.log if _place(entry.position) >= self._trimmed]
         dropped = len(self._cell.log) - len(kept)
         self._cell.log[:] = kept
@@ -54,7 +54,7 @@ class MemoryLog:
         for listener in self._listeners:
             listener.put_nowait(signal)
 
-    async def signals(self) -> AsyncIterator[bytes]:
+    async def signals(self) -> AsyncGenerator[bytes, None]:
         """Yield published signals until closed."""
         listener: asyncio.Queue[bytes] = asyncio.Queue()
         self._listeners.add(listener)

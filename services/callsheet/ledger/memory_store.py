@@ -93,6 +93,7 @@ class MemoryStore:
                 stored = self._stored(candidate.task_id)
                 if stored is not None:
                     started.append(stored)
+        await self._cell.tell()
         return Claimed(now, tuple(started), self._look(claim))
 
     async def renew(self, leases: Sequence[tuple[str, int]], *, lease: timedelta) -> list[int]:
@@ -140,14 +141,6 @@ class MemoryStore:
     async def count(self, key: str) -> int:
         """Return how many members a sorted set has."""
         return len(self._cell.sets[key])
-
-    async def prune(self, tasks: Sequence[tuple[str, Sequence[Move]]]) -> None:
-        """Forget tasks, each with the moves that remove it from the indexes."""
-        for task_id, moves in tasks:
-            for move in moves:
-                self._cell.sets[move.key].pop(move.member, None)
-            self._cell.tasks.pop(task_id, None)
-            self._cell.attempts.pop(task_id, None)
 
     async def await_wake(self, queues: Sequence[str], *, timeout: timedelta) -> Candidate | None:
         """Wait for a wake-up of one of the queues; answer its hint, or None after the timeout."""
@@ -222,6 +215,9 @@ class MemoryStore:
                 words.append(move.member)
                 if len(words) > CONTROL_KEPT:
                     words.popleft()
+            case Op.FORGET:
+                self._cell.tasks.pop(move.member, None)
+                self._cell.attempts.pop(move.member, None)
 
     def _start(self, task_id: str, claim: Claim, now: int) -> Stored:
         fields = self._cell.tasks[task_id]

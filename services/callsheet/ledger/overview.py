@@ -9,10 +9,10 @@ from callsheet.ledger.catalog import TaskType
 from callsheet.ledger.codec import decode_task
 from callsheet.ledger.index import Keys
 from callsheet.ledger.instants import instant
-from callsheet.ledger.model import NO_TIME
+from callsheet.ledger.model import NO_TIME, Task
 from callsheet.ledger.registry import Registry
 from callsheet.ledger.store import Store
-from callsheet.ledger.waiting import live_workers
+from callsheet.ledger.waiting import Wait, live_workers, why
 from callsheet.v1.operations_service_pb2 import Worker
 
 
@@ -39,6 +39,10 @@ class Overview:
         self._registry = registry
         self._keys = keys
         self._catalog = catalog
+
+    async def why(self, task: Task) -> Wait:
+        """Return why a task that its principal was shown waits, and its place."""
+        return await why(self._store, self._registry, self._keys, task)
 
     async def workers(self, principal: Principal) -> list[Worker]:
         """Return the live workers, by id."""

@@ -51,12 +51,16 @@ class RedisConnection:
 
     async def command(self, *words: Word) -> object:
         """Send one command; return the reply as redis-py parsed it."""
+        clock = asyncio.get_running_loop().time
+        started = clock()
         for wait in _waits(self._patience):
             try:
                 return await _execute(self.redis, *words)
             except (RedisError, OSError) as error:
                 unavailable = _translated(error)
-                if wait is None:
+                # A server that hangs spends the patience in its first try.
+                spent = timedelta(seconds=clock() - started)
+                if wait is None or spent > self._patience:
                     raise unavailable from error
             await asyncio.sleep(wait.total_seconds())
         raise AssertionError("the last wait is None")
@@ -65,12 +69,12 @@ class RedisConnection:
         self, source: str, keys: Sequence[Word], arguments: Sequence[Word]
     ) -> list[object]:
         """Run a script; return its reply, an array."""
-        words = (_digest(source), len(keys), *keys, *arguments)
+        words = (len(keys), *keys, *arguments)
         try:
-            reply = await self.command("EVALSHA", *words)
+            reply = await self.command("EVALSHA", _digest(source), *words)
         except _ScriptMissing:
-            await self.command("SCRIPT LOAD", source)
-            reply = await self.command("EVALSHA", *words)
+            # Not loaded first and run then: the server may be emptied, or start anew, in between.
+            reply = await self.command("EVAL", source, *words)
         return cast("list[object]", reply)
 
     async def number(self, source: str, keys: Sequence[Word], arguments: Sequence[Word]) -> int:

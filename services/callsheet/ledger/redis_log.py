@@ -1,6 +1,6 @@
 """The cell's log in Redis: one stream, and beside it cursors, signals and the epoch."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from typing import Final, cast
 
@@ -11,14 +11,33 @@ from callsheet.ledger.index import Keys
 from callsheet.ledger.log import LOG_START, LogEntry
 from callsheet.ledger.redis_connection import RedisConnection
 
-# Drops entries before a position, and remembers it.
+# Drops entries before a position, and remembers the furthest one, for what went stays gone.
 #
 # KEYS      log, trimmed
-# ARGV[1]   position
+# ARGV      position's time, position's number
 # Returns   how many entries went
 _TRIM: Final = r"""#!lua flags=allow-oom
-redis.call('SET', KEYS[2], ARGV[1])
-return redis.call('XTRIM', KEYS[1], 'MINID', ARGV[1])
+local time, number = string.match(redis.call('GET', KEYS[2]) or '0-0', '^(%d+)-(%d+)$')
+time, number = tonumber(time), tonumber(number)
+local to = {tonumber(ARGV[1]), tonumber(ARGV[2])}
+if to[1] < time or (to[1] == time and to[2] <= number) then return 0 end
+local position = ARGV[1] .. '-' .. ARGV[2]
+redis.call('SET', KEYS[2], position)
+return redis.call('XTRIM', KEYS[1], 'MINID', position)
+"""
+
+# Changes the small keys that must change even when memory has run out: a log whose readers cannot
+# say how far they are would never be trimmed again.
+#
+# KEYS[1]   cursors; ARGV reader, position
+_SAVE_CURSOR: Final = r"""#!lua flags=allow-oom
+return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+"""
+# KEYS[1]   epoch; ARGV[1] epoch
+# Returns   1
+_CHANGE_EPOCH: Final = r"""#!lua flags=allow-oom
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
 """
 
 # Reads entries after a position, and what tells whether any were missed.
@@ -82,7 +101,7 @@ class RedisLog:
     async def trim(self, position: str) -> int:
         """Drop log entries before the position; answer how many went."""
         keys = [self._keys.log, f"{self._keys.log}:trimmed"]
-        return await self._connection.number(_TRIM, keys, [position])
+        return await self._connection.number(_TRIM, keys, _place(position))
 
     async def cursors(self) -> dict[str, str]:
         """Return every durable reader's position in the log."""
@@ -92,13 +111,13 @@ class RedisLog:
 
     async def save_cursor(self, reader: str, position: str) -> None:
         """Remember how far a durable reader has come; the log is kept behind it."""
-        await self._connection.command("HSET", self._keys.cursors, reader, position)
+        await self._connection.number(_SAVE_CURSOR, [self._keys.cursors], [reader, position])
 
     async def publish(self, signal: bytes) -> None:
         """Tell whoever listens now; nothing is kept."""
         await self._connection.command("PUBLISH", self._keys.signals, signal)
 
-    async def signals(self) -> AsyncIterator[bytes]:
+    async def signals(self) -> AsyncGenerator[bytes, None]:
         """Yield published signals until closed; raises LedgerUnavailable when the link breaks."""
         pubsub = self._connection.redis.pubsub(  # pyright: ignore[reportUnknownMemberType]  # redis-py leaves its options untyped
             ignore_subscribe_messages=True
@@ -123,7 +142,7 @@ class RedisLog:
 
     async def change_epoch(self, epoch: str) -> None:
         """Set a new epoch: the ledger was restored or lost its tail."""
-        await self._connection.command("SET", self._keys.epoch, epoch)
+        await self._connection.number(_CHANGE_EPOCH, [self._keys.epoch], [epoch])
 
     async def instance(self) -> str:
         """Return what changes whenever the server starts anew."""

@@ -16,6 +16,7 @@ from typing import Final
 #           number of moves, then for each: op, key index, member, score
 #           op Z: add with score   T: add with score + now   R: remove
 #              W: push the member unless `score` wait   C: push the member, keep the newest `score`
+#              D: delete the key
 # Returns   for each frame {sequence, time} when applied, else
 #           {'', sequence, record, event 1, event expected + 1, last event, progress}
 _COMMIT: Final = r"""
@@ -67,6 +68,8 @@ for c = 1, tonumber(ARGV[1]) do
         if redis.call('LLEN', k) < tonumber(ARGV[p+3]) then redis.call('RPUSH', k, member) end
       elseif op == 'C' then
         if redis.call('RPUSH', k, member) > tonumber(ARGV[p+3]) then redis.call('LPOP', k) end
+      elseif op == 'D' then
+        redis.call('DEL', k)
       end
     end
   end

@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Final, cast
 
 from callsheet.ledger.codec import parse_event
-from callsheet.ledger.index import CONTROL_KEPT, WAKES_KEPT, Keys, Move, Op, parse_lease
+from callsheet.ledger.errors import LedgerFull
+from callsheet.ledger.index import CONTROL_KEPT, WAKES_KEPT, Keys, Op, parse_lease
 from callsheet.ledger.instants import span
 from callsheet.ledger.lane import CommitLane
 from callsheet.ledger.redis_connection import RedisConnection, Word
@@ -24,13 +25,14 @@ class RedisStore:
     def __init__(self, connection: RedisConnection, keys: Keys) -> None:
         self._connection = connection
         self._keys = keys
+        self._lane: CommitLane[Commit, Applied | Refused | LedgerFull]
         self._lane = CommitLane(self._send, batch=FRAMES)
 
     async def commit(self, commits: Sequence[Commit]) -> list[Applied | Refused]:
         """Apply each commit, all or nothing and independent of the others."""
         if len(commits) == 1:
-            return [await self._lane.put(commits[0])]
-        return await self._lane.put_all(commits)
+            return [_settled(await self._lane.put(commits[0]))]
+        return [_settled(answer) for answer in await self._lane.put_all(commits)]
 
     async def claim(self, claim: Claim) -> Claimed:
         """Start attempts of candidates that are still ready. Without candidates: only look."""
@@ -115,14 +117,6 @@ class RedisStore:
         """Return how many members a sorted set has."""
         return cast("int", await self._connection.command("ZCARD", key))
 
-    async def prune(self, tasks: Sequence[tuple[str, Sequence[Move]]]) -> None:
-        """Forget tasks, each with the moves that remove it from the indexes."""
-        for task_id, moves in tasks:
-            # The hash goes last: until then a repeated prune still knows what to remove.
-            for move in moves:
-                await self._connection.command("ZREM", move.key, move.member)
-            await self._connection.command("DEL", self._keys.task(task_id))
-
     async def await_wake(self, queues: Sequence[str], *, timeout: timedelta) -> Candidate | None:
         """Wait for a wake-up of one of the queues; answer its hint, or None after the timeout."""
         lists = [self._keys.wake(queue) for queue in queues]
@@ -139,16 +133,31 @@ class RedisStore:
         info = cast("dict[str, int]", await self._connection.command("INFO", "memory"))
         return info["used_memory"], info["maxmemory"]
 
-    async def _send(self, commits: Sequence[Commit]) -> list[Applied | Refused]:
+    async def _send(self, commits: Sequence[Commit]) -> Sequence[Applied | Refused | LedgerFull]:
         admitting = [commit for commit in commits if commit.admits]
-        if 0 < len(admitting) < len(commits):
-            # Apart, so that work already accepted can end when memory has run out.
-            others = [commit for commit in commits if not commit.admits]
-            answers = dict(zip(map(id, others), await self._send(others), strict=True))
-            answers |= zip(map(id, admitting), await self._send(admitting), strict=True)
-            return [answers[id(commit)] for commit in commits]
+        others = [commit for commit in commits if not commit.admits]
+        if not others:
+            return await self._admit(admitting)
+        ended = await self._run(COMMIT, others)
+        if not admitting:
+            return ended
+        # Apart, so that work already accepted can end when memory has run out.
+        answers = dict(zip(map(id, others), ended, strict=True))
+        answers |= zip(map(id, admitting), await self._admit(admitting), strict=True)
+        return [answers[id(commit)] for commit in commits]
+
+    async def _admit(self, commits: Sequence[Commit]) -> Sequence[Applied | Refused | LedgerFull]:
+        try:
+            return await self._run(ADMIT, commits)
+        except LedgerFull as refusal:
+            # An answer and no error: what went in the same batch has happened.
+            return [refusal] * len(commits)
+
+    async def _run(
+        self, script: str, commits: Sequence[Commit]
+    ) -> list[Applied | Refused | LedgerFull]:
         keys, arguments = _frames(self._keys, commits)
-        reply = await self._connection.script(ADMIT if admitting else COMMIT, keys, arguments)
+        reply = await self._connection.script(script, keys, arguments)
         answers = cast("list[list[bytes]]", reply)
         return [_answer(commit, answer) for commit, answer in zip(commits, answers, strict=True)]
 
@@ -192,6 +201,12 @@ def _frames(keys: Keys, commits: Sequence[Commit]) -> tuple[list[Word], list[Wor
             score = _KEPT.get(move.op, move.score)
             arguments += (move.op.value, index(move.key), move.member, score)
     return list(names), arguments
+
+
+def _settled(answer: Applied | Refused | LedgerFull) -> Applied | Refused:
+    if isinstance(answer, LedgerFull):
+        raise answer
+    return answer
 
 
 def _answer(commit: Commit, answer: list[bytes]) -> Applied | Refused:

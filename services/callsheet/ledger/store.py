@@ -148,10 +148,6 @@ class Store(Protocol):
         """Return how many members a sorted set has."""
         ...
 
-    async def prune(self, tasks: Sequence[tuple[str, Sequence[Move]]]) -> None:
-        """Forget tasks, each with the moves that remove it from the indexes."""
-        ...
-
     async def await_wake(self, queues: Sequence[str], *, timeout: timedelta) -> Candidate | None:
         """Wait for a wake-up of one of the queues; answer its hint, or None after the timeout."""
         ...

@@ -1,0 +1,1 @@
+"""Handlers: one module for each task type, named like it, with `run(input, context) -> output`."""

@@ -1,0 +1,166 @@
+"""The runner's composition root: one thread receives, the main thread runs attempts."""
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NoReturn, cast
+
+import psutil
+import structlog
+
+from callsheet.artifacts.store import ArtifactStore
+from callsheet.internal.v1.pipe_pb2 import FromRunner, RunnerReady
+from callsheet.runner.attempt import AttemptContext, Ending, end_of
+from callsheet.runner.context import Resolve
+from callsheet.runner.failures import breaks_device, is_out_of_memory
+from callsheet.runner.frames import FrameSocket, PipeBroken
+from callsheet.runner.handlers import handler_for, holds_device
+from callsheet.runner.inbox import Inbox, TakenAttempt
+from callsheet.runner.lifeline import die_with_parent, outlive_polite_signals, parent_watch
+from callsheet.runner.pipelines import Pipelines
+from callsheet.runner.usage import UsageMeter
+from callsheet.runtime.logs import attempt_logged, configure_logging
+from callsheet.runtime.models import Catalogue, CatalogueInvalid, load_catalogue
+from callsheet.runtime.settings import EXIT_SETTINGS_REFUSED, Settings, load_settings_or_exit
+from callsheet.runtime.trace import parse_traceparent
+
+EXIT_WORKER_GONE: Final = 0
+EXIT_DEVICE_BROKEN: Final = 70  # EX_SOFTWARE of sysexits.h
+
+_SHARE_OF_MEMORY: Final = 0.5  # of what there is, for weights kept warm
+
+_log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
+
+
+def serve(arguments: Sequence[str], *, resolve: Resolve = handler_for) -> NoReturn:
+    """Run attempts for the worker at the other end of the given socket, until it is gone.
+
+    The worker is told at once that the runner is ready; torch is imported meanwhile, and the first
+    attempt that needs a pipeline waits for that and counts the wait as loading.
+    """
+    parent_is_there = parent_watch()
+    outlive_polite_signals()
+    die_with_parent()
+    given = _parsed(arguments)
+    settings = load_settings_or_exit()
+    configure_logging(settings, process="runner")
+    pipelines = _pipelines(settings, device=given.device)
+    pipe = FrameSocket(socket.socket(fileno=given.fd), still_there=parent_is_there)
+    inbox = Inbox(pipe, on_gone=_leave)
+    runner = Runner(
+        given.device,
+        pipe=pipe,
+        inbox=inbox,
+        pipelines=pipelines,
+        artifacts=ArtifactStore(settings.artifacts_url, public_url=settings.artifacts_public_url),
+        resolve=resolve,
+    )
+    inbox.start()
+    try:
+        pipelines.warm_up()
+        pipe.send(FromRunner(ready=RunnerReady(device=given.device)))
+        while True:
+            runner.run(inbox.next())
+    except PipeBroken as error:
+        _leave(str(error))
+
+
+class Runner:
+    """Runs one attempt after the other on its device, in the thread that calls it."""
+
+    def __init__(
+        self,
+        device: str,
+        *,
+        pipe: FrameSocket,
+        inbox: Inbox,
+        pipelines: Pipelines,
+        artifacts: ArtifactStore,
+        resolve: Resolve,
+    ) -> None:
+        self._device = device
+        self._pipe = pipe
+        self._inbox = inbox
+        self._pipelines = pipelines
+        self._artifacts = artifacts
+        self._resolve = resolve
+
+    def run(self, taken: TakenAttempt) -> None:
+        """Run one attempt and tell the worker how it ended; raises PipeBroken when it is gone."""
+        trace = parse_traceparent(taken.run.trace_parent)
+        with attempt_logged(
+            task_id=taken.run.task_id,
+            attempt=taken.run.attempt,
+            trace_id=trace.trace_id if trace is not None else "",
+        ):
+            ending = self._end(taken)
+        self._inbox.finish()
+        self._pipe.send(FromRunner(ended=ending.frame))
+        if ending.error is not None:
+            self._recover(ending.error)
+
+    def _end(self, taken: TakenAttempt) -> Ending:
+        meter = UsageMeter(
+            self._pipelines,
+            holds_device=holds_device(taken.run.task_type),
+        )
+        context = AttemptContext(
+            taken.run,
+            device=self._device,
+            stop=taken.stop,
+            send=self._pipe.send,
+            pipelines=self._pipelines,
+            artifacts=self._artifacts,
+            meter=meter,
+        )
+        ending = end_of(taken.run, context, resolve=self._resolve)
+        ending.frame.usage.CopyFrom(meter.usage())
+        return ending
+
+    def _recover(self, error: Exception) -> None:
+        if breaks_device(error):
+            # The worker has its answer; it starts another runner for the next attempt.
+            _log.error("device_broken", device=self._device)
+            self._pipe.close()  # heard at once, while the end of the process may take its time
+            _exit(EXIT_DEVICE_BROKEN)
+        if is_out_of_memory(error):
+            error.__traceback__ = None  # its frames hold what filled the memory
+            self._pipelines.clear()
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m callsheet.runner", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="the socket to the worker")
+    parser.add_argument("--device", required=True, help="cpu, cuda or cuda:N")
+    return parser.parse_args(arguments)
+
+
+def _pipelines(settings: Settings, *, device: str) -> Pipelines:
+    limit = settings.runner_memory_limit_bytes or psutil.virtual_memory().total
+    return Pipelines(
+        _catalogue_or_exit(settings.models_file),
+        device=device,
+        cache_dir=settings.cache_dir,
+        most_host_bytes=int(limit * _SHARE_OF_MEMORY),
+    )
+
+
+def _catalogue_or_exit(path: Path | None) -> Catalogue:
+    try:
+        return load_catalogue(path)
+    except CatalogueInvalid as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_SETTINGS_REFUSED)
+
+
+def _leave(reason: str) -> NoReturn:
+    _log.info("worker_gone", reason=reason)
+    _exit(EXIT_WORKER_GONE)
+
+
+def _exit(code: int) -> NoReturn:
+    # Not sys.exit: it would wait for inference, and this may be another thread than that.
+    os._exit(code)
