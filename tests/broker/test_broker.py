@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Protocol, cast
@@ -46,6 +46,10 @@ def ping_of(broker: LedgerBroker) -> Sends:
     return cast("Sends", actor)
 
 
+def refused(task_type: str, input: object, delay: timedelta) -> str:
+    raise AssertionError(f"{task_type} was submitted with {input} after {delay}")
+
+
 def ignored(task_id: str, attempt: int) -> None:
     del task_id, attempt
 
@@ -57,7 +61,7 @@ def as_they_come(candidates: Sequence[Candidate]) -> list[Candidate]:
 @asynccontextmanager
 async def claiming(
     plane: Cell, slots: Slots, *, worker: str = "w"
-) -> AsyncIterator[asyncio.Queue[Task]]:
+) -> AsyncGenerator[asyncio.Queue[Task]]:
     """Claim for the slots; yields the queue of what was claimed."""
     claimed: asyncio.Queue[Task] = asyncio.Queue()
     claimer = Claimer(
@@ -219,7 +223,7 @@ async def test_send_submits_a_task(plane: Cell) -> None:
 
 
 def test_send_takes_one_input_message_only() -> None:
-    broker = LedgerBroker(Feed(unused=ignored), submit=lambda *_: "t-1")
+    broker = LedgerBroker(Feed(unused=ignored), submit=refused)
     declare_actors(broker, ["ping"], ignored)
     with pytest.raises(TypeError, match="one input message"):
         ping_of(broker).send("hello")

@@ -75,9 +75,10 @@ class FrameSocket:
         return decode(self._exactly(length), kind)
 
     def close(self) -> None:
-        """Tell the other side that nothing more comes."""
-        with suppress(OSError):  # it may be gone already
+        """Tell the other side that nothing more comes; whoever receives here is told as well."""
+        with suppress(OSError):  # the other side may be gone already
             self._outgoing.shutdown(socket.SHUT_RDWR)
+        self._outgoing.close()
 
     def _exactly(self, size: int) -> bytes:
         received = bytearray()

@@ -23,7 +23,7 @@ from callsheet.ledger.writer import Writer
 from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
 from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.redis import connect_ledger
-from callsheet.runtime.settings import Settings, load_settings_or_exit
+from callsheet.runtime.settings import Settings, load_settings_or_exit, variable_of
 from callsheet.worker.devices import device_named
 from callsheet.worker.ledger_clock import LedgerClock
 from callsheet.worker.runner_host import RunnerHost
@@ -33,6 +33,8 @@ from callsheet.worker.worker import LedgerWorker, Shape
 PATIENCE: Final = timedelta(hours=1)
 #: One for each waiting claimer and the control list, the lane, renewals, signals, and some.
 _CONNECTIONS: Final = 16
+#: What a worker is told and a runner is not.
+_SECRETS: Final = frozenset({variable_of("redis_url"), variable_of("webhook_master_key")})
 
 
 def main() -> int:
@@ -88,7 +90,7 @@ def _shape(settings: Settings) -> Shape:
         ResourceClass.DEVICE: 1,
     }
     hosts = {
-        kind: [RunnerHost(on) for _ in range(totals[kind])]
+        kind: [RunnerHost(on, environment=_without_secrets()) for _ in range(totals[kind])]
         for kind, on in ((ResourceClass.CPU, "cpu"), (ResourceClass.DEVICE, device))
         if kind in served
     }
@@ -100,6 +102,11 @@ def _shape(settings: Settings) -> Shape:
         memory_limit_bytes=settings.runner_memory_limit_bytes,
         drain_timeout=settings.drain_timeout,
     )
+
+
+def _without_secrets() -> Mapping[str, str]:
+    """What runs models, and whatever code they bring, has no business with the ledger."""
+    return {name: value for name, value in os.environ.items() if name not in _SECRETS}
 
 
 def _served(wanted: tuple[str, ...]) -> Mapping[ResourceClass, tuple[str, ...]]:

@@ -40,6 +40,13 @@ def command_line() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_up(commands.add_parser)
+    commands.add_parser(
+        "demo",
+        help="run one image task from its submission to its signed webhook",
+        description="Bring a plane of its own up in CALLSHEET_STATE_DIR/demo, submit one image "
+        "task, show its progress, its image and the webhook that a small receiver gets, and take "
+        "the plane down. The last line is one JSON object.",
+    )
     for room in ROOMS:
         commands.add_parser(
             room,
@@ -64,7 +71,7 @@ def _add_up(add_parser: AddParser) -> None:
         help="run everything on this machine",
         description="Run control, upkeep, worker and sidecar, and unless REDIS_URL is set the "
         "embedded Valkey, until Ctrl-C. All state is kept in CALLSHEET_STATE_DIR; another start "
-        "finds it again. The last line on stdout is `ready`.",
+        "finds it again. Prints the line `ready` when everything runs.",
     )
     _add_json(up, "instead of text, one object when everything is ready")
 

@@ -44,6 +44,9 @@ class ChildFact(StrEnum):
     STOPPED = "stopped"
 
 
+_ENDINGS: Final = frozenset({ChildFact.EXITED, ChildFact.CRASH_LOOPED, ChildFact.STOPPED})
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChildPlan:
     """How to run one process.
@@ -101,6 +104,7 @@ class Child:
         self._report = report
         self._state = ChildState.STARTING
         self._process: asyncio.subprocess.Process | None = None
+        self._last_pid: int | None = None
         self._exit_code: int | None = None
         self._starts = 0
         self._ready = asyncio.Event()
@@ -195,6 +199,7 @@ class Child:
     async def _see_through(
         self, process: asyncio.subprocess.Process, announcements: FileIO
     ) -> None:
+        self._last_pid = process.pid
         self._report(self._fact(ChildFact.STARTED))
         if self._stopping.is_set():  # while it was being started
             self._terminate()
@@ -245,9 +250,12 @@ class Child:
         self._report(self._fact(ChildFact.BECAME_READY))
 
     def _fact(self, fact: ChildFact, *, wait: timedelta | None = None) -> ChildReport:
-        status = self.status
         return ChildReport(
-            name=status.name, fact=fact, pid=status.pid, exit_code=status.exit_code, wait=wait
+            name=self.plan.name,
+            fact=fact,
+            pid=self._last_pid,
+            exit_code=self._exit_code if fact in _ENDINGS else None,
+            wait=wait,
         )
 
 

@@ -94,11 +94,22 @@ def last_words(log: Path) -> str:
 def _told(line: str) -> str:
     try:
         fields = cast("Mapping[str, object]", json.loads(line))
-        exceptions = cast("list[Mapping[str, object]]", fields.get("exception") or [{}])
-        reason = exceptions[0].get("exc_value") or fields.get("message") or fields.get("reason")
+        reason = _cause(fields) or fields.get("reason") or fields.get("message")
         return f"{fields['event']}: {reason}" if reason else str(fields["event"])
     except (ValueError, AttributeError, LookupError, TypeError):
         return line
+
+
+def _cause(fields: Mapping[str, object]) -> str | None:
+    """Return what an exception said; of a group, the first one of it."""
+    exceptions = cast("list[Mapping[str, object]] | None", fields.get("exception"))
+    while exceptions:
+        first = exceptions[0]
+        within = cast("list[list[Mapping[str, object]]]", first.get("exceptions", []))
+        if not within:
+            return f"{first['exc_type']}: {first['exc_value']}"
+        exceptions = within[0]
+    return None
 
 
 def _ending(report: ChildReport) -> str:

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from callsheet.embedded.arguments import command_line
 from callsheet.embedded.console import Console
+from callsheet.embedded.demo import run_demo
 from callsheet.embedded.engine import EngineUnfit
 from callsheet.embedded.key_commands import (
     CommandRefused,
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(asked: argparse.Namespace, settings: Settings) -> int:
     if asked.command == "up":
         return run_up(settings, console=Console(as_json=asked.json))
+    if asked.command == "demo":
+        return run_demo(settings)
     configure_logging(settings, process="callsheetd")
     match asked.command, getattr(asked, "action", None):
         case "settings", _:

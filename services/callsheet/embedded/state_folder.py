@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -25,14 +26,16 @@ class StateFolder:
         self.path = folder
         self.lock = -1
 
-    async def take(self, *, timeout: timedelta) -> None:
+    async def take(self, *, timeout: timedelta, waiting: Callable[[], None]) -> None:
         """Take the folder, waiting for the processes of an earlier `up` that was killed to end.
 
-        Raises StateFolderTaken at once when that one lives, and after *timeout* otherwise.
+        Calls *waiting* once when it has to wait. Raises StateFolderTaken at once when that `up`
+        lives, and after *timeout* otherwise.
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         deadline = Deadline(timeout)
+        told = False
         while not self._locked():
             owner = self._owner()
             if owner is not None and _lives(owner):
@@ -45,6 +48,9 @@ class StateFolder:
                 raise StateFolderTaken(
                     f"processes of an earlier callsheetd up still run in {self.path}"
                 )
+            if not told:
+                waiting()
+                told = True
             await asyncio.sleep(_PAUSE.total_seconds())
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)

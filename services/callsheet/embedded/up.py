@@ -113,7 +113,10 @@ class Up:
     async def run(self, stop: asyncio.Event) -> None:
         """Bring the plane up, keep it up until *stop*, and take it down in order."""
         try:
-            await self._folder.take(timeout=self._settings.drain_timeout + _DRAIN_MARGIN)
+            await self._folder.take(
+                timeout=self._settings.drain_timeout + _DRAIN_MARGIN,
+                waiting=lambda: self._console.say("waiting for an earlier start to end"),
+            )
         except StateFolderTaken as taken:
             self._fail(str(taken))
             return

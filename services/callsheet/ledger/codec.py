@@ -36,7 +36,6 @@ from callsheet.ledger.model import (
 )
 from callsheet.ledger.store import Stored
 from callsheet.v1 import task_event_pb2, task_pb2
-from callsheet.v1.task_spec_pb2 import TaskSpec
 
 VERSION: Final = 1
 
@@ -59,7 +58,7 @@ def encode_event(event: Event, *, operation: int) -> bytes:
     record = EventRecord(version=VERSION, operation=operation)
     match event:
         case TaskSubmitted(submission):
-            record.task_submitted.CopyFrom(_submission_to_proto(submission))
+            _write_submission(record.task_submitted, submission)
         case AttemptStarted(attempt, worker, device, lease):
             started = record.attempt_started
             started.attempt, started.worker, started.device = attempt, worker, device
@@ -268,25 +267,31 @@ def duration(length: timedelta) -> Duration:
     return message
 
 
-def _submission_to_proto(submission: Submission) -> task_event_pb2.TaskSubmitted:
-    message = task_event_pb2.TaskSubmitted(
-        project=submission.project,
-        spec=TaskSpec.FromString(submission.spec),
-        queue=submission.queue,
-        priority=submission.priority,
-        max_attempts=submission.max_attempts,
-        time_limit=duration(submission.time_limit),
-        metadata=submission.metadata,
-        trace_parent=submission.trace_parent,
-        retry_of=submission.retry_of,
-    )
+def _write_submission(message: task_event_pb2.TaskSubmitted, submission: Submission) -> None:
+    # In place, and only what is set: this is on the way of every submission.
+    message.project = submission.project
+    message.spec.MergeFromString(submission.spec)
+    message.queue = submission.queue
+    message.priority = submission.priority
+    message.max_attempts = submission.max_attempts
+    _write_duration(message.time_limit, submission.time_limit)
+    if submission.metadata:
+        message.metadata.update(submission.metadata)
+    if submission.trace_parent:
+        message.trace_parent = submission.trace_parent
+    if submission.retry_of:
+        message.retry_of = submission.retry_of
     if submission.delay > NO_TIME:
-        message.delay.FromTimedelta(submission.delay)
+        _write_duration(message.delay, submission.delay)
     if submission.expire_after is not None:
-        message.expire_after.FromTimedelta(submission.expire_after)
+        _write_duration(message.expire_after, submission.expire_after)
     if submission.callback_url:
         message.callback.url = submission.callback_url
-    return message
+
+
+def _write_duration(message: Duration, length: timedelta) -> None:
+    message.seconds = length.days * 86_400 + length.seconds
+    message.nanos = 1000 * length.microseconds
 
 
 def _submission_from_proto(message: task_event_pb2.TaskSubmitted) -> Submission:

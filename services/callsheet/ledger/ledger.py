@@ -155,10 +155,15 @@ class Ledger:
         self._unlooked += count
         if self._unlooked < SUBMISSIONS_A_LOOK:
             return
-        used, limit = await self._writer.store.room()
-        if limit and used > ADMISSION_SHARE * limit:
-            raise LedgerFull(used, limit)
+        # One looks for all that come in while it waits; after a refusal the next one looks again.
         self._unlooked = 0
+        try:
+            used, limit = await self._writer.store.room()
+            if limit and used > ADMISSION_SHARE * limit:
+                raise LedgerFull(used, limit)
+        except LedgerError:
+            self._unlooked = SUBMISSIONS_A_LOOK
+            raise
 
     def _prepare(
         self, principal: Principal, command: SubmitCommand

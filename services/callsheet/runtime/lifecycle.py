@@ -38,8 +38,8 @@ def run_until_signalled(
     The first SIGTERM or SIGINT sets the event that *main* was given; *main* then has
     *drain_timeout* to return, and is cancelled after it. A second signal ends the process at
     once. Returns 0 when *main* returned, 1 when it raised (which is logged), 3 when it had to be
-    cancelled. Should even that not end it, the stacks of all threads are written to stderr and the
-    process ends with 1.
+    cancelled; a SystemExit of *main* is logged and decides itself. Should even that not end it,
+    the stacks of all threads are written to stderr and the process ends with 1.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         exit_code = runner.run(_until_signalled(main, drain_timeout=drain_timeout))
@@ -61,7 +61,7 @@ async def _until_signalled(
 ) -> int:
     stop = asyncio.Event()
     _on_first_signal(stop, drain_timeout=drain_timeout)
-    running = asyncio.ensure_future(main(stop))
+    running = asyncio.ensure_future(_outcome(main, stop))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -93,11 +93,23 @@ def _on_first_signal(stop: asyncio.Event, *, drain_timeout: timedelta) -> None:
         loop.add_signal_handler(each, begin_drain, each)
 
 
-def _ended(running: asyncio.Future[None]) -> int:
+async def _outcome(main: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> int:
+    try:
+        await main(stop)
+    except SystemExit as refusal:
+        # Caught here, because the event loop would end on it in the middle of everything else.
+        if refusal.code is None or isinstance(refusal.code, int):
+            return refusal.code or EXIT_STOPPED
+        _log.error("process_refused", reason=refusal.code)
+        return EXIT_FAILED
+    return EXIT_STOPPED
+
+
+def _ended(running: asyncio.Future[int]) -> int:
     if running.cancelled():
         _log.error("process_cancelled")
         return EXIT_FAILED
     if (error := running.exception()) is not None:
         _log.critical("process_failed", exc_info=error)
         return EXIT_FAILED
-    return EXIT_STOPPED
+    return running.result()

@@ -27,7 +27,7 @@ _DEEPEST: Final = 6
 _FIRST_KEYS: Final = ("timestamp", "level", "event", "process")
 
 _SECRET_KEY: Final = re.compile(
-    r"(^|_)(authorization|api_?key|key_text|password|secret|token|cookie|signature)(s)?$",
+    r"(^|[_-])(authorization|api[_-]?key|key_text|password|secret|token|cookie|signature)s?$",
     re.IGNORECASE,
 )
 #: API keys, webhook secrets, bearer tokens, and user and password in URLs.
@@ -153,9 +153,14 @@ def _mask_by_key(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def _masked(mapping: Mapping[str, Any], *, depth: int) -> dict[str, Any]:
     return {
-        key: _MASK if value and _SECRET_KEY.search(str(key)) else _masked_within(value, depth)
+        key: _MASK if _is_secret(key, value) else _masked_within(value, depth)
         for key, value in mapping.items()
     }
+
+
+def _is_secret(key: str, value: object) -> bool:
+    # A number under such a key counts something, such as the tokens of a text.
+    return isinstance(value, str | bytes) and _SECRET_KEY.search(str(key)) is not None
 
 
 def _masked_within(value: object, depth: int) -> object:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 LONGEST_TEXT: Final = 1024
+_DAY: Final = timedelta(days=1)
 
 
 def _duration(value: object, *, unit: timedelta, word: str) -> timedelta:
@@ -68,6 +69,17 @@ def _split_at_commas(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
+
+
+def _seconds_at_commas(value: object) -> object:
+    parts = _split_at_commas(value)
+    return tuple(_seconds(part) for part in parts) if isinstance(parts, tuple) else parts  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # pydantic gives an object
+
+
+def _patient(waits: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
+    if not 1 <= len(waits) <= 32 or not all(timedelta() < wait <= _DAY for wait in waits):
+        raise ValueError("must be 1 to 32 waits of more than 0 and at most 86400 seconds")
+    return waits
 
 
 def _few(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -143,6 +155,20 @@ RetentionDuration = Annotated[
     timedelta,
     BeforeValidator(_days),
     _within(timedelta(hours=1), timedelta(days=3650), wanted="1/24 to 3650 days"),
+]
+
+WebhookTimeLimit = Annotated[
+    timedelta,
+    BeforeValidator(_seconds),
+    _within(timedelta(seconds=1), timedelta(minutes=1), wanted="1 to 60 seconds"),
+]
+
+#: Waits between tries, in seconds separated by commas in the environment.
+RetrySchedule = Annotated[
+    tuple[timedelta, ...],
+    NoDecode,
+    BeforeValidator(_seconds_at_commas),
+    AfterValidator(_patient),
 ]
 
 MasterKey = Annotated[SecretStr, AfterValidator(_long_enough)]

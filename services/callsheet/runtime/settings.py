@@ -33,6 +33,8 @@ from callsheet.runtime.setting_types import (
     QueueNames,
     RedisUrl,
     RetentionDuration,
+    RetrySchedule,
+    WebhookTimeLimit,
 )
 
 PREFIX: Final = "CALLSHEET_"
@@ -200,6 +202,16 @@ class Settings(BaseSettings):
         validation_alias="CALLSHEET_WEBHOOK_ALLOW_HTTP",
         description="Whether webhooks may go out without TLS; true in development alone.",
     )
+    webhook_time_limit: WebhookTimeLimit = Field(
+        default=timedelta(seconds=15),
+        validation_alias="CALLSHEET_WEBHOOK_TIME_LIMIT_SECONDS",
+        description="How long one try of a webhook may take, 1 to 60 seconds.",
+    )
+    webhook_retries: RetrySchedule = Field(
+        default=tuple(timedelta(seconds=s) for s in (5, 300, 1800, 7200, 18000, 36000, 36000)),
+        validation_alias="CALLSHEET_WEBHOOK_RETRY_SECONDS",
+        description="Waits between the tries of a webhook, in seconds, separated by commas.",
+    )
     retention: RetentionDuration = Field(
         default=30 * _DAY,
         validation_alias="CALLSHEET_RETENTION_DAYS",
@@ -290,10 +302,13 @@ def without_password(url: str) -> str:
 
 def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
     known = {variable_of(name) for name in Settings.model_fields} | OTHER_VARIABLES
+    # Without the prefix, which would make every two names look alike.
+    endings = [name.removeprefix(PREFIX) for name in known if name.startswith(PREFIX)]
     for variable in sorted(environment):
         if variable.upper().startswith(PREFIX) and variable not in known:
-            nearest = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=0.6)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            ending = variable.upper().removeprefix(PREFIX)
+            nearest = difflib.get_close_matches(ending, endings, n=1)
+            hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ""
             yield f"{variable}: there is no such setting{hint}"
 
 
@@ -329,6 +344,9 @@ def _shown(value: object, field: FieldInfo) -> str:
             whole_days = value >= _DAY and not value % _DAY
             return f"{value // _DAY} d" if whole_days else f"{value.total_seconds():g} s"
         case tuple():
-            return ",".join(cast("tuple[str, ...]", value))  # the only tuple is of queue names
+            parts = cast("tuple[str | timedelta, ...]", value)  # names of queues, or waits
+            return ",".join(
+                f"{p.total_seconds():g}" if isinstance(p, timedelta) else p for p in parts
+            )
         case _:
             return without_password(str(value))

@@ -1,0 +1,1 @@
+"""Artifacts: large outputs kept outside the ledger, by key, URI and digest."""

@@ -1,0 +1,1 @@
+"""The command `callsheet`: what the client can do, from a shell."""

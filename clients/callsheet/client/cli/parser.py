@@ -1,0 +1,154 @@
+"""The grammar of the command line; that of ``submit`` is read from the contract."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from callsheet.client.cli import commands
+from callsheet.client.cli.connecting import add_connection
+from callsheet.client.cli.exits import MEANINGS, Exit
+from callsheet.client.cli.fields import add_fields
+from callsheet.client.cli.spans import parse_span
+from callsheet.client.task_types import task_types
+
+if TYPE_CHECKING:
+    from callsheet.client.cli.commands import Command
+
+_STATES: Final = ("pending", "running", "succeeded", "failed", "cancelled")
+_DEFAULT_WAIT: Final = "1h"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that complains in one line, and takes no option by its first letters."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - the parser's own arguments
+        super().__init__(**options)
+        # A new option must not change what an old script means by a shortened one.
+        self.allow_abbrev = False
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with one line and the code of an error of usage."""
+        self.exit(Exit.USAGE.value, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class _Grammar:
+    """Builds the commands, each with the options that all have."""
+
+    def __init__(self) -> None:
+        exits = "\n".join(f"  {code.value:<4} {meaning}" for code, meaning in MEANINGS.items())
+        self.parser = _Parser(
+            prog="callsheet",
+            description="Submit tasks to the plane, and follow them.",
+            epilog=f"exit codes:\n{exits}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self._commands = self.parser.add_subparsers(metavar="COMMAND", required=True)
+        self._json = _Parser(add_help=False)
+        self._json.add_argument(
+            "--json", action="store_true", help="answer in JSON, one object a line"
+        )
+        self._common = _Parser(add_help=False, parents=[self._json])
+        add_connection(self._common)
+
+    def add(self, name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        """Add a command that talks to the plane, and return its parser."""
+        parser = self._commands.add_parser(
+            name, help=text, description=text, parents=[self._common]
+        )
+        parser.set_defaults(command=command)
+        return parser
+
+    def add_submit(self) -> None:
+        """Add ``submit`` with a command for each task type."""
+        text = "submit a task and print its id"
+        parser = self._commands.add_parser("submit", help=text, description=text)
+        types = parser.add_subparsers(metavar="TASK_TYPE", required=True)
+        submission = _Parser(add_help=False, parents=[self._common])
+        _add_submission(submission)
+        for task_type in task_types().values():
+            each = types.add_parser(
+                task_type.name,
+                help=f"queue {task_type.policy.queue}",
+                parents=[submission],
+            )
+            add_fields(each, task_type.input_class)
+            each.set_defaults(command=commands.submit, task_type=task_type.name)
+
+    def add_types(self) -> None:
+        """Add ``types``, the one command that needs no plane."""
+        text = "list the task types"
+        parser = self._commands.add_parser(
+            "types", help=text, description=text, parents=[self._json]
+        )
+        parser.set_defaults(command=commands.types)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    grammar = _Grammar()
+    grammar.add_submit()
+    _add_task_id(grammar.add("get", commands.get, "show a task as it is now"))
+    _add_list(grammar.add("list", commands.list_tasks, "list tasks, newest first"))
+    watch = grammar.add("watch", commands.watch, "follow a task to its end, live")
+    _add_task_id(watch)
+    watch.add_argument("--after-sequence", type=int, default=0, metavar="N", help="facts seen")
+    _add_timeout(watch)
+    wait = grammar.add("wait", commands.wait, "wait until a task is final")
+    _add_task_id(wait)
+    _add_timeout(wait)
+    cancel = grammar.add("cancel", commands.cancel, "ask a task to stop")
+    _add_task_id(cancel)
+    cancel.add_argument("--reason", default="", help="why, for the task's history")
+    retry = grammar.add("retry", commands.retry, "submit a failed or cancelled task once more")
+    _add_task_id(retry)
+    retry.add_argument("--request-id", help="repeated with it, it is the same new task")
+    grammar.add("queues", commands.queues, "show the queues")
+    grammar.add("workers", commands.workers, "show the live workers")
+    deliveries = grammar.add("deliveries", commands.deliveries, "show a task's webhook deliveries")
+    _add_task_id(deliveries)
+    grammar.add_types()
+    return grammar.parser
+
+
+def _add_submission(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the submission")
+    group.add_argument(
+        "--json-input", metavar="FILE", help="read the input as protobuf JSON; - reads stdin"
+    )
+    group.add_argument("--priority", type=int, metavar="0-9", help="9 is the most urgent")
+    group.add_argument("--delay", type=parse_span, metavar="SPAN", help="wait before the start")
+    group.add_argument(
+        "--expire-after", type=parse_span, metavar="SPAN", help="fail if not started by then"
+    )
+    group.add_argument("--callback-url", metavar="URL", help="where webhooks go")
+    group.add_argument(
+        "--metadata", action="append", default=[], metavar="KEY=VALUE", help="may be repeated"
+    )
+    group.add_argument("--request-id", help="repeated with it, it is the same task")
+    follow = group.add_mutually_exclusive_group()
+    follow.add_argument("--watch", action="store_true", help="follow it to its end, live")
+    follow.add_argument("--wait", action="store_true", help="wait for its result")
+    _add_timeout(parser)
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--state", choices=_STATES, help="only tasks in this state")
+    parser.add_argument("--task-type", default="", choices=tuple(task_types()), help="only these")
+    parser.add_argument(
+        "--limit", type=int, default=50, metavar="N", help="the most tasks (default: 50; 0: all)"
+    )
+
+
+def _add_task_id(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task_id", metavar="TASK", help="the task's id")
+
+
+def _add_timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=parse_span,
+        default=parse_span(_DEFAULT_WAIT),
+        metavar="SPAN",
+        help=f"how long to follow or wait (default: {_DEFAULT_WAIT})",
+    )

@@ -1,0 +1,207 @@
+"""Answers as text for people, and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from google.protobuf import json_format
+
+from callsheet.client.cli.spans import show_span
+from callsheet.client.errors import Unimplemented, failure_reason
+from callsheet.client.states import state_word
+from callsheet.client.task_types import unpack
+from callsheet.v1 import operations_service_pb2, task_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from google.protobuf.message import Message
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from callsheet.client.task_types import TaskType
+    from callsheet.v1 import task_event_pb2
+    from callsheet.v1.operations_service_pb2 import Delivery, Queue, Worker
+
+
+def to_json(message: Message) -> str:
+    """Return a message as protobuf JSON on one line, with the names of the contract.
+
+    Raises Unimplemented when it carries a message that is newer than this client.
+    """
+    try:
+        fields = json_format.MessageToDict(
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+    except TypeError as error:
+        raise Unimplemented(str(error), reason="OUTPUT_TYPE_UNKNOWN") from None
+    return json.dumps(fields)
+
+
+def task_type_json(task_type: TaskType) -> str:
+    """Return a task type as JSON: its name, its messages and its policy."""
+    policy = json.loads(to_json(task_type.policy))
+    name = {"name": task_type.name, "input_type": task_type.input_class.DESCRIPTOR.full_name}
+    return json.dumps(name | policy)
+
+
+def task_text(task: task_pb2.Task) -> str:
+    """Return all that matters of a task, one fact a line."""
+    lines = [
+        ("task", task.id),
+        ("type", task.task_type),
+        ("project", task.project),
+        ("state", _state_text(task)),
+        ("progress", progress_text(task.progress) if task.HasField("progress") else ""),
+        ("attempt", f"{task.attempt} of {task.max_attempts}" if task.attempt else ""),
+        ("queue", f"{task.queue}, priority {task.priority}"),
+        ("worker", task.worker),
+        ("created", time_text(task.create_time)),
+        ("started", time_text(task.start_time) if task.HasField("start_time") else ""),
+        ("ended", time_text(task.end_time) if task.HasField("end_time") else ""),
+        ("retry of", task.retry_of),
+        ("failure", _failure_text(task.failure) if task.HasField("failure") else ""),
+    ]
+    text = "\n".join(f"{name + ':':<10}{plain(value)}" for name, value in lines if value)
+    return f"{text}\n{result_text(task)}".rstrip() if task.HasField("output") else text
+
+
+def result_text(task: task_pb2.Task) -> str:
+    """Return the output of a task that succeeded, in the notation of its message."""
+    try:
+        output = unpack(task.output)
+    except Unimplemented as error:
+        return f"# {error}"
+    text = str(output).rstrip()
+    return text or f"# an empty {output.DESCRIPTOR.name}"
+
+
+async def task_table(tasks: AsyncIterator[task_pb2.Task]) -> AsyncIterator[str]:
+    """Yield a line for each task, below a heading that waits for the first of them."""
+    heading = f"{'TASK':<37}{'TYPE':<20}{'STATE':<11}{'CREATED':<21}PROGRESS"
+    async for task in tasks:
+        if heading:
+            yield heading
+            heading = ""
+        progress = progress_text(task.progress) if task.HasField("progress") else ""
+        yield (
+            f"{task.id:<37}{task.task_type:<20}{state_word(task):<11}"
+            f"{time_text(task.create_time):<21}{plain(progress)}"
+        ).rstrip()
+    if heading:
+        yield heading
+
+
+def queue_table(queues: Sequence[Queue]) -> Iterable[str]:
+    """Yield a line for each queue, below a heading."""
+    yield f"{'QUEUE':<20}{'READY':>7}{'OLDEST':>10}{'WORKERS':>9}{'BUSY':>10}  TASK TYPES"
+    for queue in queues:
+        waiting = queue.HasField("oldest_wait")
+        oldest = show_span(queue.oldest_wait.ToTimedelta()) if waiting else "-"
+        busy = f"{queue.busy_slots} of {queue.slots}"
+        yield (
+            f"{queue.name:<20}{queue.ready:>7}{oldest:>10}{queue.workers:>9}{busy:>10}"
+            f"  {', '.join(queue.task_types)}"
+        )
+
+
+def worker_table(workers: Sequence[Worker]) -> Iterable[str]:
+    """Yield a line for each worker, below a heading."""
+    yield f"{'WORKER':<34}{'HOST':<22}{'DEVICE':<9}{'SLOTS':<34}QUEUES"
+    for worker in workers:
+        slots = " ".join(f"{each.resource_class}:{each.busy}/{each.total}" for each in worker.slots)
+        draining = " (draining)" if worker.draining else ""
+        yield (
+            f"{worker.id:<34}{f'{worker.host}:{worker.pid}':<22}{worker.device:<9}{slots:<34}"
+            f"{', '.join(worker.queues)}{draining}"
+        )
+
+
+def delivery_table(deliveries: Sequence[Delivery]) -> Iterable[str]:
+    """Yield a line for each delivery, below a heading."""
+    yield f"{'STATE':<11}{'TRIES':>6}{'STATUS':>7}  {'CREATED':<21}URL"
+    for delivery in deliveries:
+        try:
+            state = operations_service_pb2.DeliveryState.Name(delivery.state)
+        except ValueError:
+            state = f"STATE_{delivery.state}"
+        error = f"  ({delivery.last_error})" if delivery.last_error else ""
+        yield (
+            f"{state.removeprefix('DELIVERY_STATE_'):<11}{delivery.tries:>6}"
+            f"{delivery.last_status or '-':>7}  {time_text(delivery.create_time):<21}"
+            f"{delivery.url}{plain(error)}"
+        )
+
+
+def task_type_table(types: Iterable[TaskType]) -> Iterable[str]:
+    """Yield a line for each task type, below a heading."""
+    yield f"{'TYPE':<20}{'QUEUE':<14}{'PRIORITY':>9}{'ATTEMPTS':>10}{'LIMIT':>9}  OUTPUT"
+    for each in types:
+        limit = show_span(each.policy.time_limit.ToTimedelta())
+        yield (
+            f"{each.name:<20}{each.policy.queue:<14}{each.policy.priority:>9}"
+            f"{each.policy.max_attempts:>10}{limit:>9}  {each.policy.output_type}"
+        )
+
+
+def event_text(event: task_event_pb2.TaskEvent) -> str:
+    """Return what happened, as one line without a time."""
+    match event.WhichOneof("event"):
+        case "task_submitted":
+            return f"submitted to queue {event.task_submitted.queue}"
+        case "attempt_started" | "attempt_failed" | "attempt_returned":
+            return _attempt_text(event)
+        case "cancel_requested":
+            return "asked to stop"
+        case "task_succeeded":
+            return "succeeded"
+        case "task_failed":
+            return f"failed: {_failure_text(event.task_failed.failure)}"
+        case "task_cancelled":
+            return "cancelled"
+        case "progress":
+            return progress_text(event.progress)
+        case None:
+            return "something newer than this client"
+
+
+def plain(text: str) -> str:
+    """Return text from elsewhere without what could move a terminal's cursor."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def progress_text(progress: task_pb2.Progress) -> str:
+    """Return how far a task is, such as ``50 %, 4 of 8, denoising``."""
+    known = f"{progress.percentage:.0f} %, {progress.current} of {progress.total}"
+    how_far = known if progress.total else str(progress.current)
+    return f"{how_far}, {progress.message}" if progress.message else how_far
+
+
+def time_text(timestamp: Timestamp) -> str:
+    """Return a moment in UTC, to the second."""
+    return timestamp.ToDatetime(tzinfo=UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _attempt_text(event: task_event_pb2.TaskEvent) -> str:
+    started, failed, returned = event.attempt_started, event.attempt_failed, event.attempt_returned
+    if event.HasField("attempt_started"):
+        return f"attempt {started.attempt} started on {started.worker} ({started.device})"
+    if event.HasField("attempt_failed"):
+        return f"attempt {failed.attempt} failed: {_failure_text(failed.failure)}"
+    return f"attempt {returned.attempt} was given back: {returned.reason}"
+
+
+def _failure_text(failure: task_pb2.Failure) -> str:
+    return f"{failure_reason(failure)}: {failure.message}"
+
+
+def _state_text(task: task_pb2.Task) -> str:
+    if task.wait_reason == task_pb2.WAIT_REASON_UNSPECIFIED:
+        return state_word(task)
+    try:
+        reason = task_pb2.WaitReason.Name(task.wait_reason).removeprefix("WAIT_REASON_")
+    except ValueError:
+        reason = f"REASON_{task.wait_reason}"
+    place = f", {task.queue_position} before it" if task.HasField("queue_position") else ""
+    return f"{state_word(task)} ({reason}{place})"

@@ -1,0 +1,194 @@
+"""The client for code without asyncio: the asynchronous one, run on a background thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias, overload
+
+from google.protobuf.message import Message
+
+from callsheet.client.aio import AsyncTaskClient
+from callsheet.client.errors import CallError
+from callsheet.client.handle import Output, TaskHandle
+from callsheet.client.limits import DEFAULT_OUTAGE, DEFAULT_TIMEOUT, DEFAULT_WAIT
+from callsheet.client.loop_thread import LoopThread
+from callsheet.v1 import task_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from datetime import timedelta
+    from types import TracebackType
+    from typing import Self, Unpack
+
+    import grpc
+
+    from callsheet.client.retry import BackoffPolicy
+    from callsheet.client.submission import Submission, SubmitOptions
+    from callsheet.v1 import operations_service_pb2, task_event_pb2
+
+#: What became of one submission of many: its handle, or why it was refused.
+Submitted: TypeAlias = TaskHandle[Message] | CallError
+
+
+class TaskClient:
+    """Talks to one control plane; safe for any number of threads.
+
+    ``with TaskClient("127.0.0.1:50051", key=key) as client: …``
+
+    Every method is the one of AsyncTaskClient, run on one background loop.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        key: str,
+        project: str = "",
+        tls: grpc.ChannelCredentials | None = None,
+        timeout: timedelta = DEFAULT_TIMEOUT,
+        outage_timeout: timedelta = DEFAULT_OUTAGE,
+        backoff: BackoffPolicy | None = None,
+    ) -> None:
+        self._client = AsyncTaskClient(
+            address,
+            key=key,
+            project=project,
+            tls=tls,
+            timeout=timeout,
+            outage_timeout=outage_timeout,
+            backoff=backoff,
+        )
+        self._loop = LoopThread("callsheet-client")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection and end the background thread. Closing twice is no error."""
+        if not self._loop.stopped:
+            self._loop.run(self._client.close())
+            self._loop.stop()
+
+    @overload
+    def submit(
+        self,
+        input: Message,
+        *,
+        output: type[Output],
+        trace_parent: str | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> TaskHandle[Output]: ...
+    @overload
+    def submit(
+        self,
+        input: Message,
+        *,
+        output: None = None,
+        trace_parent: str | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> TaskHandle[Message]: ...
+    def submit(
+        self,
+        input: Message,
+        *,
+        output: type[Message] | None = None,
+        trace_parent: str | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> TaskHandle[Message]:
+        """Submit one task and return its handle; when this returns, the task is durable."""
+        submitting = self._client.submit(
+            input, output=output or Message, trace_parent=trace_parent, **options
+        )
+        return TaskHandle(self._loop.run(submitting), self._loop)
+
+    def submit_many(
+        self, submissions: Sequence[Submission | Message], *, trace_parent: str | None = None
+    ) -> list[Submitted]:
+        """Submit any number of tasks; return each one's handle, or why it was refused, in order."""
+        submitted = self._loop.run(self._client.submit_many(submissions, trace_parent=trace_parent))
+        return [
+            each if isinstance(each, CallError) else TaskHandle(each, self._loop)
+            for each in submitted
+        ]
+
+    @overload
+    def handle(self, task_id: str, *, output: type[Output]) -> TaskHandle[Output]: ...
+    @overload
+    def handle(self, task_id: str, *, output: None = None) -> TaskHandle[Message]: ...
+    def handle(self, task_id: str, *, output: type[Message] | None = None) -> TaskHandle[Message]:
+        """Return a handle of a task submitted before; nothing is asked yet."""
+        return TaskHandle(self._client.handle(task_id, output=output or Message), self._loop)
+
+    def get(self, task_id: str) -> task_pb2.Task:
+        """Return the task as it is now."""
+        return self._loop.run(self._client.get(task_id))
+
+    def list(
+        self,
+        *,
+        project: str | None = None,
+        state: task_pb2.TaskState.ValueType = task_pb2.TASK_STATE_UNSPECIFIED,
+        task_type: str = "",
+        page_size: int = 0,
+    ) -> Generator[task_pb2.Task, None, None]:
+        """Yield a project's tasks, newest first, reading page after page as they are asked for."""
+        return self._loop.iterate(
+            self._client.list(
+                project=project, state=state, task_type=task_type, page_size=page_size
+            )
+        )
+
+    def wait(self, task_id: str, *, timeout: timedelta = DEFAULT_WAIT) -> task_pb2.Task:
+        """Return the final task."""
+        return self._loop.run(self._client.wait(task_id, timeout=timeout))
+
+    def watch(
+        self,
+        task_id: str,
+        *,
+        after_sequence: int = 0,
+        epoch: str = "",
+        timeout: timedelta = DEFAULT_WAIT,
+    ) -> Generator[task_event_pb2.TaskEvent, None, None]:
+        """Yield every fact after a sequence once and in order, and signals, to the final fact."""
+        return self._loop.iterate(
+            self._client.watch(task_id, after_sequence=after_sequence, epoch=epoch, timeout=timeout)
+        )
+
+    def cancel(self, task_id: str, *, reason: str = "") -> task_pb2.Task:
+        """Ask a task to stop and return it."""
+        return self._loop.run(self._client.cancel(task_id, reason=reason))
+
+    @overload
+    def retry(
+        self, task_id: str, *, output: type[Output], request_id: str | None = None
+    ) -> TaskHandle[Output]: ...
+    @overload
+    def retry(
+        self, task_id: str, *, output: None = None, request_id: str | None = None
+    ) -> TaskHandle[Message]: ...
+    def retry(
+        self, task_id: str, *, output: type[Message] | None = None, request_id: str | None = None
+    ) -> TaskHandle[Message]:
+        """Submit a new task with the spec of one that failed or was cancelled."""
+        retrying = self._client.retry(task_id, output=output or Message, request_id=request_id)
+        return TaskHandle(self._loop.run(retrying), self._loop)
+
+    def queues(self) -> Sequence[operations_service_pb2.Queue]:
+        """Return the queues of all task types, by name."""
+        return self._loop.run(self._client.queues())
+
+    def workers(self) -> Sequence[operations_service_pb2.Worker]:
+        """Return the live workers, by id."""
+        return self._loop.run(self._client.workers())
+
+    def deliveries(self, task_id: str) -> Sequence[operations_service_pb2.Delivery]:
+        """Return the webhook deliveries of a task, oldest first."""
+        return self._loop.run(self._client.deliveries(task_id))

@@ -1,0 +1,176 @@
+"""Puts the control plane together from the settings, and runs it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, cast
+
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2
+from redis.asyncio import Redis
+
+from callsheet.control.authentication import Authentication
+from callsheet.control.callbacks import CallbackRules
+from callsheet.control.calls import Calls, ServicePlan
+from callsheet.control.health import Health
+from callsheet.control.hub import Hub
+from callsheet.control.operations_service import OperationsService
+from callsheet.control.pulse import Pulse
+from callsheet.control.server import Server
+from callsheet.control.task_service import LIMITS, TaskService
+from callsheet.control.validation import Validation
+from callsheet.control.watching import Watching
+from callsheet.ledger.catalog import task_types
+from callsheet.ledger.deliveries import Deliveries
+from callsheet.ledger.ids import RandomIds
+from callsheet.ledger.index import Keys
+from callsheet.ledger.ledger import Ledger
+from callsheet.ledger.model import NO_TIME
+from callsheet.ledger.overview import Overview
+from callsheet.ledger.redis_connection import RedisConnection
+from callsheet.ledger.redis_log import RedisLog
+from callsheet.ledger.redis_registry import RedisRegistry
+from callsheet.ledger.redis_store import RedisStore
+from callsheet.ledger.writer import Writer
+from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
+from callsheet.runtime.logs import configure_logging
+from callsheet.runtime.models import load_catalogue
+from callsheet.runtime.redis import check_ledger_server, connect
+from callsheet.runtime.settings import Settings, load_settings_or_exit
+from callsheet.v1 import operations_service_pb2, task_service_pb2
+
+#: The commit lane, the tail and the ear for signals have one each; the others are for reads.
+CONNECTIONS: Final = 32
+#: How long a call holds on to a ledger that does not answer; its client knows how to wait.
+PATIENCE: Final = timedelta(milliseconds=300)
+#: A server that accepts but does not answer is away after this long.
+SOCKET_TIMEOUT: Final = timedelta(seconds=3)
+#: What stopping keeps of the drain timeout for what comes after the last call.
+_CLOSING: Final = timedelta(seconds=1)
+
+_TASK_SERVICE: Final = task_service_pb2.DESCRIPTOR.services_by_name["TaskService"]
+_OPERATIONS_SERVICE: Final = operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"]
+_HEALTH_SERVICE: Final = cast("ServiceDescriptor", health_pb2.DESCRIPTOR.services_by_name["Health"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """A running control plane."""
+
+    server: Server
+    health: Health
+    hub: Hub
+    pulse: Pulse
+    #: What it does besides answering calls; it ends only with a defect.
+    duties: "asyncio.Task[None]"
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Serve until told to stop. Raises what went wrong with the duties, if they end."""
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopping, self.duties}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if self.duties.done():
+            await self.duties
+
+    async def drain(self, *, grace: timedelta) -> None:
+        """Say that this server ends, send watchers elsewhere, and let other calls end."""
+        self.health.shut_down()
+        self.hub.shut_down()
+        await self.server.stop(grace=grace)
+
+
+def main() -> int:
+    """Run the control plane until SIGTERM; return the exit code."""
+    settings = load_settings_or_exit()
+    configure_logging(settings, process="control")
+    return run_until_signalled(
+        lambda stop: _serve(settings, stop), drain_timeout=settings.drain_timeout
+    )
+
+
+async def _serve(settings: Settings, stop: asyncio.Event) -> None:
+    if settings.redis_url is None:
+        raise SystemExit("REDIS_URL is not set: start control with `callsheetd up`, or set it")
+    redis = connect(
+        settings.redis_url,
+        max_connections=CONNECTIONS,
+        client_name="callsheet-control",
+        socket_timeout=SOCKET_TIMEOUT,
+    )
+    try:
+        await check_ledger_server(redis)
+        async with running_control(settings, redis) as control:
+            announce_ready()
+            await control.until(stop)
+            await control.drain(grace=max(NO_TIME, settings.drain_timeout - _CLOSING))
+    finally:
+        await redis.aclose()
+
+
+@asynccontextmanager
+async def running_control(settings: Settings, redis: Redis) -> AsyncGenerator[Control]:
+    """Yield a control plane that serves, and stop it at the end.
+
+    Raises:
+        LedgerUnavailable: the ledger does not answer.
+        AddressTaken: the server cannot listen at its address.
+    """
+    connection = RedisConnection(redis, patience=PATIENCE)
+    keys, ids = Keys(settings.cell), RandomIds()
+    pulse = Pulse(RedisLog(connection, keys, new_epoch=ids.epoch))
+    await pulse.look()
+    hub = Hub(RedisLog(connection, keys, new_epoch=ids.epoch), pulse)
+    health = Health([_TASK_SERVICE.full_name, _OPERATIONS_SERVICE.full_name])
+    health.set(pulse.answers)
+    pulse.on_look.append(health.set)
+    plans = _plans(settings, connection, keys=keys, ids=ids, hub=hub, pulse=pulse, health=health)
+    calls = Calls(Authentication(connection, keys))
+    server = Server(
+        settings.grpc_address,
+        [calls.handler(plan) for plan in plans],
+        reflected=[plan.descriptor.full_name for plan in plans] if settings.grpc_reflection else (),
+    )
+    await server.start()
+    duties = asyncio.create_task(_do_duties(hub, pulse))
+    try:
+        yield Control(server=server, health=health, hub=hub, pulse=pulse, duties=duties)
+    finally:
+        await server.stop(grace=NO_TIME)
+        duties.cancel()
+        await asyncio.wait({duties})
+
+
+async def _do_duties(hub: Hub, pulse: Pulse) -> None:
+    async with asyncio.TaskGroup() as duties:
+        duties.create_task(hub.run())
+        duties.create_task(pulse.run())
+
+
+def _plans(
+    settings: Settings,
+    connection: RedisConnection,
+    *,
+    keys: Keys,
+    ids: RandomIds,
+    hub: Hub,
+    pulse: Pulse,
+    health: Health,
+) -> tuple[ServicePlan, ...]:
+    catalog = task_types()
+    store, registry = RedisStore(connection, keys), RedisRegistry(connection, keys)
+    ledger = Ledger(Writer(store, keys, ids, retention=settings.retention), catalog)
+    overview = Overview(store, registry, keys, catalog)
+    callbacks = CallbackRules(
+        http=settings.webhook_allow_http, loopback=settings.webhook_allow_private
+    )
+    validation = Validation(catalog, load_catalogue(settings.models_file), callbacks)
+    watching = Watching(ledger, hub, pulse)
+    tasks = TaskService(ledger, overview, validation, watching, pulse)
+    operations = OperationsService(overview, Deliveries(connection, keys), validation)
+    return (
+        ServicePlan(descriptor=_TASK_SERVICE, servicer=tasks, limits=LIMITS),
+        ServicePlan(descriptor=_OPERATIONS_SERVICE, servicer=operations),
+        ServicePlan(descriptor=_HEALTH_SERVICE, servicer=health, public=True),
+    )

@@ -1,0 +1,66 @@
+"""Why the edge itself refuses a call, before or instead of the ledger.
+
+EdgeRefusal
+├── MessageMalformed    the request's bytes are no message of the contract
+├── DeadlinePassed      the call took longer than a call may
+├── NotServed           the contract names the call, but no part of the plane serves it yet
+├── ServiceUnknown      a health check names a service that is not served here
+├── ShuttingDown        this server is about to end; another one, or the next, answers
+└── Defect              something went wrong that is nobody's fault but ours
+"""
+
+from datetime import timedelta
+
+
+class EdgeRefusal(Exception):
+    """The edge refused the call."""
+
+
+class MessageMalformed(EdgeRefusal):
+    """The request's bytes are no message of the contract."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"the request is not a well-formed {message}")
+        self.message = message
+
+
+class DeadlinePassed(EdgeRefusal):
+    """The call took longer than a call may. A write may have happened; repeat it with its id."""
+
+    def __init__(self, limit: timedelta) -> None:
+        seconds = f"{limit.total_seconds():g}"
+        super().__init__(f"the call did not end within {seconds} seconds")
+        self.seconds = seconds
+
+
+class NotServed(EdgeRefusal):
+    """The contract names the call, but no part of the plane serves it yet."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(f"{method} is not served yet")
+        self.method = method
+
+
+class ServiceUnknown(EdgeRefusal):
+    """A health check names a service that is not served here."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(f"there is no service {service!r} here")
+        self.service = service
+
+
+class ShuttingDown(EdgeRefusal):
+    """This server is about to end."""
+
+    retry_delay = timedelta(milliseconds=500)
+
+    def __init__(self) -> None:
+        super().__init__("this server is shutting down: ask again")
+
+
+class Defect(EdgeRefusal):
+    """Something went wrong that is nobody's fault but ours; the log has it under *reference*."""
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"an internal error occurred; its reference is {reference}")
+        self.reference = reference

@@ -1,0 +1,102 @@
+"""Checks requests against the rules that stand in the contract, before anything is written."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from google.protobuf.message import Message
+from protovalidate import FieldPathElementPb, Validator, ViolationPb
+
+from callsheet.control.callbacks import CallbackRules
+from callsheet.ledger.catalog import TaskType
+from callsheet.ledger.errors import InvalidField, ModelUnknown
+from callsheet.runtime.models import Catalogue, UnknownModel
+from callsheet.v1.task_service_pb2 import ListTasksRequest, SubmitTaskRequest
+
+#: Characters of a map's key that a path shows.
+_KEY_SHOWN: Final = 64
+
+
+class Validation:
+    """Checks requests; one for all calls, because it compiles each message's rules once."""
+
+    def __init__(
+        self,
+        task_types: Mapping[str, TaskType],
+        models: Catalogue,
+        callbacks: CallbackRules,
+    ) -> None:
+        self._task_types = task_types
+        self._models = models
+        self._callbacks = callbacks
+        self._validator = Validator()
+
+    def check(self, request: Message) -> None:
+        """Raise InvalidField when the request breaks a rule of its message."""
+        broken = self._validator.collect_violations(request)
+        if broken:
+            raise InvalidField(tuple(_violation(violation.proto) for violation in broken))
+
+    def check_submission(self, request: SubmitTaskRequest) -> None:
+        """Check what a submission's message says, and what it names.
+
+        Raises:
+            InvalidField: a field breaks a rule.
+            ModelUnknown: the input names a model that is not in the catalogue.
+        """
+        self.check(request)
+        if request.HasField("callback"):
+            self._callbacks.check(request.callback.url)
+        self._check_models(request)
+
+    def check_list(self, request: ListTasksRequest) -> None:
+        """Check the request of a list. Raises InvalidField."""
+        self.check(request)
+        if request.task_type and request.task_type not in self._task_types:
+            known = ", ".join(sorted(self._task_types))
+            problem = f"there is no task type {request.task_type!r}; known are {known}"
+            raise InvalidField((("task_type", problem),))
+
+    def _check_models(self, request: SubmitTaskRequest) -> None:
+        kind = self._task_types[request.spec.WhichOneof("input") or ""]
+        if not kind.model_fields:
+            return
+        wanted = getattr(request.spec, kind.name)
+        for field in kind.model_fields:
+            name = str(getattr(wanted, field))
+            try:
+                self._models.find(name)
+            except UnknownModel as error:
+                path = f"spec.{kind.name}.{field}"
+                known = tuple(sorted(error.known))
+                raise ModelUnknown(field=path, model=name, known=known) from None
+
+
+def _violation(violation: ViolationPb) -> tuple[str, str]:
+    elements = violation.field.elements if violation.field else ()
+    path = ".".join(_place(element) for element in elements)
+    subject = "the key " if violation.for_key else ""
+    return path, f"{subject}{violation.message or violation.rule_id}"
+
+
+def _place(element: FieldPathElementPb) -> str:
+    name = element.field_name
+    subscript = element.subscript
+    if subscript is None:
+        return name
+    if subscript.field == "string_key":
+        shown = str(subscript.value)
+        shown = shown if len(shown) <= _KEY_SHOWN else f"{shown[:_KEY_SHOWN]}…"
+        return f"{name}[{_quoted(shown)}]"
+    return f"{name}[{subscript.value}]"
+
+
+def _quoted(text: str) -> str:
+    return '"' + "".join(_escaped(text)) + '"'
+
+
+def _escaped(text: str) -> Iterator[str]:
+    for character in text:
+        if character in '"\\':
+            yield f"\\{character}"
+        else:
+            yield character if character.isprintable() else f"\\u{ord(character):04x}"

@@ -1,0 +1,220 @@
+"""`callsheetd demo`: one image task, seen from its submission to its signed webhook."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Final, cast
+from urllib.parse import unquote, urlsplit
+
+from callsheet.client import TaskClient, TaskHandle
+from callsheet.client.webhooks import Webhook, verify
+from callsheet.embedded.demo_receiver import Received, Receiver
+from callsheet.runtime.settings import Settings
+from callsheet.tasks.v1.artifact_pb2 import Artifact
+from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput, GenerateImageOutput
+from callsheet.v1.task_event_pb2 import TaskEvent
+from callsheet.v1.task_pb2 import Task, TaskState
+
+_PROJECT: Final = "default"
+_START: Final = timedelta(minutes=3)
+_TASK: Final = timedelta(minutes=10)
+_WEBHOOK: Final = timedelta(seconds=60)
+_STOP: Final = timedelta(seconds=60)
+_BAR: Final = 24
+
+
+class DemoFailed(Exception):
+    """A step did not do what it should."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the demo saw."""
+
+    task: Task
+    image: Artifact
+    file: Path
+    webhook: Webhook
+    submit_to_webhook: timedelta
+
+    def summary(self) -> dict[str, object]:
+        """Return the demo's last line."""
+        return {
+            "task_id": self.task.id,
+            "state": TaskState.Name(self.task.state).removeprefix("TASK_STATE_"),
+            "artifact": str(self.file),
+            "sha256": self.image.sha256,
+            "webhook_verified": True,
+            "submit_to_start_ms": _between(self.task, "start_time"),
+            "submit_to_webhook_ms": round(self.submit_to_webhook / timedelta(milliseconds=1), 1),
+        }
+
+
+def run_demo(settings: Settings) -> int:
+    """Run the demo in a plane of its own under the state folder; return the exit code."""
+    folder = settings.state_dir / "demo"
+    environment = _environment(folder)
+    try:
+        with _plane(environment) as ready, Receiver() as receiver:
+            secret = _asked(environment, "webhooks", "secret", "--project", _PROJECT)["secret"]
+            address = str(ready["grpc_address"])
+            with TaskClient(address, key=str(ready["key"]), project=_PROJECT) as client:
+                story = _told(client, receiver, secret=str(secret))
+    except DemoFailed as failure:
+        print(f"callsheetd: {failure}", file=sys.stderr)
+        return 1
+    print(json.dumps(story.summary()))
+    return 0
+
+
+def _told(client: TaskClient, receiver: Receiver, *, secret: str) -> Story:
+    submitted = time.monotonic()
+    handle = client.submit(
+        GenerateImageInput(prompt="a lighthouse at dusk, wide shot", steps=20, seed=7),
+        output=GenerateImageOutput,
+        callback_url=receiver.url,
+        metadata={"scene": "12A"},
+    )
+    print(f"\nsubmitted   task {handle.id}, a generate_image of project {_PROJECT}")
+    _show_progress(handle)
+    task = handle.wait(timeout=_TASK)
+    image = handle.result().images[0]
+    file = _opened(image)
+    received = _received(receiver)
+    webhook = verify(received.body, received.headers, secret)
+    if webhook.task_id != task.id or webhook.status != "completed":
+        raise DemoFailed(f"the webhook tells of {webhook.task_id}, which is {webhook.status}")
+    print(f"\nwebhook     {received.headers['webhook-id']}, its signature verified")
+    print(json.dumps(json.loads(received.body), indent=2))
+    story = Story(
+        task, image, file, webhook, timedelta(seconds=received.monotonic_seconds - submitted)
+    )
+    _show_times(story)
+    return story
+
+
+def _show_progress(handle: TaskHandle[GenerateImageOutput]) -> None:
+    """Print each fact on a line, and progress as a bar that grows to 100 %."""
+    percentage = 0.0
+    for event in handle.watch(timeout=_TASK):
+        kind = event.WhichOneof("event")
+        if kind == "progress":
+            percentage = event.progress.percentage
+            full = round(_BAR * percentage / 100)
+            bar = "█" * full + "·" * (_BAR - full)
+            print(f"progress    {bar} {percentage:5.1f} %  {event.progress.message}")
+        else:
+            print(f"fact {event.sequence:<6} {_fact(event)}")
+    if percentage != 100:
+        raise DemoFailed(f"progress ended at {percentage} %")
+
+
+def _fact(event: TaskEvent) -> str:
+    kind = event.WhichOneof("event") or "unknown"
+    words = kind.replace("_", " ")
+    match kind:
+        case "attempt_started":
+            return f"{words} on {event.attempt_started.device} by {event.attempt_started.worker}"
+        case "attempt_failed":
+            return f"{words}: {event.attempt_failed.failure.message}"
+        case "task_failed":
+            return f"{words}: {event.task_failed.failure.message}"
+        case _:
+            return words
+
+
+def _opened(image: Artifact) -> Path:
+    """Return the image's file, after decoding all of it."""
+    from PIL import Image  # noqa: PLC0415  # of the extra gpu, which every other command does without
+
+    file = Path(unquote(urlsplit(image.uri).path))
+    with Image.open(file) as picture:
+        picture.load()
+        seen = (picture.format, *picture.size)
+    if seen != ("PNG", image.width, image.height) or file.stat().st_size != image.size_bytes:
+        raise DemoFailed(f"{file} is {seen}, not what the result says of it")
+    print(f"\nimage       {file}")
+    print(f"            PNG, {image.width} x {image.height}, {image.size_bytes} bytes, opened")
+    print(f"            sha256 {image.sha256}")
+    return file
+
+
+def _received(receiver: Receiver) -> Received:
+    try:
+        return receiver.received.get(timeout=_WEBHOOK.total_seconds())
+    except Empty:
+        raise DemoFailed(f"no webhook came within {_WEBHOOK}") from None
+
+
+def _show_times(story: Story) -> None:
+    print("\ntime line   submit        0.0 ms")
+    print(f"            start  {_between(story.task, 'start_time'):10.1f} ms")
+    print(f"            done   {_between(story.task, 'end_time'):10.1f} ms")
+    print(f"            webhook{story.submit_to_webhook / timedelta(milliseconds=1):10.1f} ms\n")
+
+
+def _between(task: Task, field: str) -> float:
+    """Return the milliseconds from the task's acceptance to another of its times."""
+    moment = getattr(task, field).ToMicroseconds() - task.create_time.ToMicroseconds()
+    return round(moment / 1000, 1)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """A plane of the demo's own: another one on this machine stays as it is."""
+    inherited = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    # Port 0: whichever is free.
+    own = {"CALLSHEET_STATE_DIR": str(folder), "CALLSHEET_GRPC_ADDRESS": "127.0.0.1:0"}
+    return inherited | own
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "callsheet.embedded.main", *words]
+
+
+@contextmanager
+def _plane(environment: Mapping[str, str]) -> Generator[Mapping[str, object]]:
+    """Bring a plane up, yield what it said of itself, and take it down in order."""
+    print("starting    embedded Valkey, control, upkeep, worker and sidecar", flush=True)
+    with subprocess.Popen(
+        _command("up", "--json"), env=environment, stdout=subprocess.PIPE, text=True
+    ) as up:
+        try:
+            yield _ready(up)
+        finally:
+            up.send_signal(signal.SIGINT)
+            try:
+                up.wait(_STOP.total_seconds())
+            except subprocess.TimeoutExpired:
+                up.kill()
+
+
+def _ready(up: "subprocess.Popen[str]") -> Mapping[str, object]:
+    lines: SimpleQueue[str] = SimpleQueue()
+
+    def read() -> None:
+        lines.put(up.stdout.readline() if up.stdout is not None else "")
+
+    Thread(target=read, daemon=True).start()
+    try:
+        line = lines.get(timeout=_START.total_seconds())
+    except Empty:
+        raise DemoFailed(f"the plane did not come up within {_START}") from None
+    if not line:
+        raise DemoFailed("the plane did not come up; its reason stands above")
+    return cast("dict[str, object]", json.loads(line))
+
+
+def _asked(environment: Mapping[str, str], *words: str) -> Mapping[str, Any]:
+    command = _command(*words, "--json")
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, timeout=60)
+    return cast("dict[str, Any]", json.loads(done.stdout))

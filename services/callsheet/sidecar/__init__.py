@@ -1,0 +1,1 @@
+"""The sidecar: turns what happened to tasks into webhooks."""

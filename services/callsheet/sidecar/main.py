@@ -1,0 +1,97 @@
+"""Puts a sidecar together from the settings, and runs it."""
+
+import asyncio
+import os
+import secrets
+import socket
+from datetime import timedelta
+from typing import Final
+
+from redis.asyncio import Redis
+
+from callsheet.ledger.deliveries import Deliveries
+from callsheet.ledger.ids import RandomIds
+from callsheet.ledger.index import Keys
+from callsheet.ledger.redis_connection import RedisConnection
+from callsheet.ledger.redis_log import RedisLog
+from callsheet.ledger.redis_registry import RedisRegistry
+from callsheet.ledger.redis_store import RedisStore
+from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
+from callsheet.runtime.logs import configure_logging
+from callsheet.runtime.redis import connect_ledger
+from callsheet.runtime.secrets import load_master_key, webhook_secret
+from callsheet.runtime.settings import Settings, load_settings_or_exit
+from callsheet.sidecar.courier import Courier, Terms
+from callsheet.sidecar.dialling import Dialler, Resolver, public_trust
+from callsheet.sidecar.posting import Poster
+from callsheet.sidecar.sending import Sender
+from callsheet.sidecar.tailer import Tailer
+
+#: Ended deliveries outlive their tasks, so that nothing is ever delivered anew.
+_SHORTEST_RETENTION: Final = timedelta(days=30)
+#: Tailer, claims, and outcomes that are written at the same time and so share an fsync.
+_CONNECTIONS: Final = 24
+#: Secrets are derived from a version; a second one comes with rotation.
+_SECRET_VERSION: Final = 1
+
+
+def main() -> int:
+    """Run a sidecar until SIGTERM; return the exit code."""
+    settings = load_settings_or_exit()
+    configure_logging(settings, process="sidecar")
+    return run_until_signalled(
+        lambda stop: _work(settings, stop), drain_timeout=settings.drain_timeout
+    )
+
+
+async def _work(settings: Settings, stop: asyncio.Event) -> None:
+    if settings.redis_url is None:
+        raise SystemExit("REDIS_URL is not set: start the sidecar with `callsheetd up`, or set it")
+    resolver = Resolver()
+    redis = await connect_ledger(
+        settings.redis_url, max_connections=_CONNECTIONS, client_name="callsheet-sidecar"
+    )
+    try:
+        dialler = Dialler(
+            resolver,
+            allow_loopback=settings.webhook_allow_private,
+            trust=public_trust(),
+        )
+        async with Poster(dialler, time_limit=settings.webhook_time_limit) as poster:
+            await _run(settings, stop, redis, poster)
+    finally:
+        resolver.close()
+        await redis.aclose()
+
+
+async def _run(settings: Settings, stop: asyncio.Event, redis: Redis, poster: Poster) -> None:
+    keys, ids = Keys(settings.cell), RandomIds()
+    connection = RedisConnection(redis)
+    store, deliveries = RedisStore(connection, keys), Deliveries(connection, keys)
+    master_key = load_master_key(settings)
+    sender = Sender(
+        store,
+        poster,
+        secret_of=lambda project: webhook_secret(master_key, project, _SECRET_VERSION),
+        allow_http=settings.webhook_allow_http,
+    )
+    terms = Terms(
+        schedule=settings.webhook_retries,
+        lease=2 * settings.webhook_time_limit,
+        retention=max(settings.retention, _SHORTEST_RETENTION),
+    )
+    courier = Courier(deliveries, sender, terms=terms, jitter=ids.jitter)
+    tailer = Tailer(
+        log=RedisLog(connection, keys, new_epoch=ids.epoch),
+        store=store,
+        registry=RedisRegistry(connection, keys),
+        deliveries=deliveries,
+        keys=keys,
+        holder=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+        hold=settings.lease,
+        recorded=courier.wake,
+    )
+    announce_ready()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(tailer.run(stop))
+        group.create_task(courier.run(stop))

@@ -1,0 +1,1 @@
+"""Upkeep: what must happen to tasks although nobody asks, done by one process at a time."""

@@ -1,0 +1,113 @@
+"""The composition root of upkeep."""
+
+import asyncio
+import os
+import secrets
+import socket
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final, cast
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from callsheet.artifacts.store import ArtifactStore
+from callsheet.ledger.catalog import task_types
+from callsheet.ledger.ids import RandomIds
+from callsheet.ledger.index import Keys
+from callsheet.ledger.redis_connection import RedisConnection
+from callsheet.ledger.redis_log import RedisLog
+from callsheet.ledger.redis_registry import RedisRegistry
+from callsheet.ledger.redis_store import RedisStore
+from callsheet.ledger.writer import Writer
+from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
+from callsheet.runtime.logs import configure_logging
+from callsheet.runtime.redis import check_ledger_server, connect
+from callsheet.runtime.settings import EXIT_SETTINGS_REFUSED, Settings, load_settings_or_exit
+from callsheet.upkeep.artifact_sweeper import ArtifactSweeper
+from callsheet.upkeep.duty import Duty
+from callsheet.upkeep.epoch_watch import EpochWatch
+from callsheet.upkeep.expirer import Expirer
+from callsheet.upkeep.hold_off import HoldOff
+from callsheet.upkeep.log_trimmer import LogTrimmer
+from callsheet.upkeep.mark import MarkFile
+from callsheet.upkeep.pruner import Pruner
+from callsheet.upkeep.rescuer import Rescuer
+from callsheet.upkeep.scheduler import Scheduler
+from callsheet.upkeep.upkeep import Upkeep
+
+#: One for each duty, the role and the odd one out.
+CONNECTIONS: Final = 12
+#: How long a command is repeated before a duty is told that the ledger is away.
+PATIENCE: Final = timedelta(seconds=1)
+DRAIN: Final = timedelta(seconds=10)
+_CONNECT_PAUSE: Final = timedelta(seconds=1)
+
+_log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
+
+
+def main() -> int:
+    """Run until told to stop; return the process's exit code."""
+    settings = load_settings_or_exit()
+    configure_logging(settings, process="upkeep")
+    if settings.redis_url is None:
+        sys.stderr.write("REDIS_URL: upkeep needs the ledger's Redis; `callsheetd up` names it\n")
+        return EXIT_SETTINGS_REFUSED
+    url = settings.redis_url
+
+    async def run(stop: asyncio.Event) -> None:
+        async with connect(url, max_connections=CONNECTIONS, client_name="upkeep") as redis:
+            if await _is_reached(redis, stop):
+                announce_ready()
+                await compose(settings, redis).run(stop)
+
+    return run_until_signalled(run, drain_timeout=DRAIN)
+
+
+def compose(settings: Settings, redis: Redis) -> Upkeep:
+    """Return upkeep with all its duties."""
+    connection, keys, ids = (
+        RedisConnection(redis, patience=PATIENCE),
+        Keys(settings.cell),
+        RandomIds(),
+    )
+    store = RedisStore(connection, keys)
+    log = RedisLog(connection, keys, new_epoch=ids.epoch)
+    writer = Writer(store, keys, ids, retention=settings.retention)
+    hold_off = HoldOff(settings.lease)
+    mark = MarkFile(settings.state_dir / "upkeep" / f"{settings.cell}.json")
+    artifacts = ArtifactStore(settings.artifacts_url, public_url=settings.artifacts_public_url)
+    duties: list[Duty] = [
+        Rescuer(writer, log, task_types(), hold_off=hold_off, lease=settings.lease),
+        Scheduler(writer),
+        Expirer(writer),
+        Pruner(writer),
+        LogTrimmer(log),
+        EpochWatch(log, ids, mark),
+        ArtifactSweeper(store, artifacts, clock=lambda: datetime.now(UTC)),
+    ]
+    holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    registry = RedisRegistry(connection, keys)
+    return Upkeep(registry, duties, holder=holder, on_interruption=hold_off.interrupt)
+
+
+async def _is_reached(redis: Redis, stop: asyncio.Event) -> bool:
+    """Wait for a server that can hold the ledger; False: told to stop. Raises RedisUnfit."""
+    told_at = float("-inf")
+    while not stop.is_set():
+        try:
+            await check_ledger_server(redis)
+        except (RedisError, OSError) as error:
+            if time.monotonic() - told_at > 30:
+                _log.warning("ledger_unavailable", reason=str(error))
+                told_at = time.monotonic()
+            try:
+                async with asyncio.timeout(_CONNECT_PAUSE.total_seconds()):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+        else:
+            return True
+    return False

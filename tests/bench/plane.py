@@ -1,0 +1,124 @@
+"""A plane to measure: an embedded Valkey with `appendfsync always`, control, and workers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+from redis.asyncio import Redis
+
+from callsheet.embedded.valkey import EmbeddedValkey
+from callsheet.ledger.index import Keys
+from callsheet.ledger.keys import create_key
+from callsheet.runtime.lifecycle import READY_VARIABLE
+from callsheet.runtime.redis import connect
+from callsheet.v1.task_service_pb2_grpc import TaskServiceStub
+
+if TYPE_CHECKING:
+    # The stubs know it; the module does not.
+    from callsheet.v1.task_service_pb2_grpc import TaskServiceAsyncStub
+
+CELL = "bench"
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Plane:
+    """What measurements ask of the plane."""
+
+    stub: TaskServiceAsyncStub
+    empty: TaskServiceAsyncStub
+    redis: Redis
+    keys: Keys
+    metadata: tuple[tuple[str, str], ...]
+    environment: dict[str, str]
+
+    @contextmanager
+    def worker(self, command: Sequence[str]) -> Generator[None]:
+        """A worker process with 8 threads, for the queue of pings."""
+        with _process(command, {**self.environment, "CALLSHEET_WORKER_QUEUES": "system"}):
+            yield
+
+
+@asynccontextmanager
+async def measured_plane(folder: Path) -> AsyncGenerator[Plane]:
+    """Bring the processes up, and take them down at the end."""
+    control, empty = _free_address(), _free_address()
+    with ExitStack() as stack:
+        server = stack.enter_context(EmbeddedValkey(folder / "valkey"))
+        environment = {
+            "REDIS_URL": server.url,
+            "CALLSHEET_STATE_DIR": str(folder),
+            "CALLSHEET_CELL": CELL,
+            "CALLSHEET_GRPC_ADDRESS": control,
+            "CALLSHEET_WORKER_SLOTS": "8",
+            "CALLSHEET_LOG_LEVEL": "warning",
+        }
+        redis = connect(server.url, max_connections=4)
+        _, key = await create_key(
+            redis, cell=CELL, projects=frozenset({"bench"}), roles=frozenset({"submit", "read"})
+        )
+        stack.enter_context(_process([sys.executable, "-m", "callsheet.control"], environment))
+        stack.enter_context(_empty_server(empty))
+        async with (
+            grpc.aio.insecure_channel(control) as channel,
+            grpc.aio.insecure_channel(empty) as empty_channel,
+        ):
+            yield Plane(
+                stub=_stub(channel),
+                empty=_stub(empty_channel),
+                redis=redis,
+                keys=Keys(CELL),
+                metadata=(("x-api-key", key),),
+                environment=environment,
+            )
+        await redis.aclose()
+
+
+def _stub(channel: grpc.aio.Channel) -> TaskServiceAsyncStub:
+    return TaskServiceStub(channel)
+
+
+@contextmanager
+def _process(command: Sequence[str], environment: dict[str, str]) -> Generator[None]:
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **environment, READY_VARIABLE: str(writing)},
+        pass_fds=[writing],
+    ) as process:
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            if not pipe.readline():
+                raise SystemExit(f"{command} ended before it was ready")
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+@contextmanager
+def _empty_server(address: str) -> Generator[None]:
+    command = [sys.executable, str(HERE / "empty_server.py"), address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        if process.stdout is None or not process.stdout.readline():
+            raise SystemExit("the empty server did not start")
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def _free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"

@@ -1,0 +1,158 @@
+"""Whole stories under faults: whatever dies, the task ends, once."""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from callsheet.client import AsyncTaskHandle
+from callsheet.client.errors import Unavailable
+from callsheet.client.webhooks import verify
+from callsheet.ledger.model import TaskState
+from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput, GenerateImageOutput
+from callsheet.tasks.v1.ping_pb2 import PingInput, PingOutput
+from callsheet.v1.task_event_pb2 import TaskEvent
+from tests.support.planes import SECRET, Plane, whole_plane
+from tests.support.receiver import Receiver
+
+PATIENCE = timedelta(seconds=90)
+
+pytestmark = pytest.mark.timeout(240)  # processes start anew, and leases have to run out
+
+
+@pytest.fixture
+async def plane(tmp_path: Path) -> AsyncGenerator[Plane]:
+    async with whole_plane(tmp_path) as started:
+        yield started
+
+
+async def watched(
+    handle: AsyncTaskHandle[GenerateImageOutput], running: asyncio.Event
+) -> list[TaskEvent]:
+    """Return all facts; sets *running* once the pipeline has made a step."""
+    facts: list[TaskEvent] = []
+    async for event in handle.watch(timeout=PATIENCE):
+        if event.HasField("progress"):
+            if event.progress.current > 0:
+                running.set()
+        else:
+            facts.append(event)
+    return facts
+
+
+@pytest.mark.parametrize("victim", ["control", "upkeep", "sidecar", "worker", "runner"])
+async def test_a_task_ends_once_whoever_is_killed_in_its_middle(plane: Plane, victim: str) -> None:
+    # Given an image task in mid-inference, watched, with a webhook wanted
+    async with Receiver() as receiver, plane.client() as client:
+        handle = await client.submit(
+            GenerateImageInput(prompt="a lighthouse", steps=150, count=4, seed=1),
+            output=GenerateImageOutput,
+            callback_url=receiver.url,
+        )
+        running = asyncio.Event()
+        watching = asyncio.create_task(watched(handle, running))
+        await asyncio.wait_for(running.wait(), PATIENCE.total_seconds())
+        # When a process is killed with -9, and started anew as its supervisor would
+        if victim == "runner":
+            (runner,) = plane.runners()
+            runner.kill()
+        else:
+            await asyncio.to_thread(plane.restart, victim)
+        # Then the task succeeds; only its own worker's death costs an attempt
+        task = await handle.wait(timeout=PATIENCE)
+        stored = await plane.ledger.writer.read(handle.id)
+        assert stored.state is TaskState.SUCCEEDED
+        attempts = 2 if victim in {"worker", "runner"} else 1
+        assert task.attempt == attempts
+        assert len((await handle.result()).images) == 4
+        # And the watcher saw every fact once and in order, across whatever broke
+        facts = await watching
+        assert [fact.sequence for fact in facts] == list(range(1, task.sequence + 1))
+        assert facts[-1].HasField("task_succeeded")
+        # And one webhook, under one id, tells the outcome
+        webhooks = await receiver.arrived()
+        told = verify(webhooks[0].body, webhooks[0].headers, SECRET)
+        assert (told.task_id, told.status) == (handle.id, "completed")
+        assert {webhook.id for webhook in webhooks} == {told.id}
+
+
+async def test_an_outage_of_redis_refuses_submissions_and_burns_no_attempt(plane: Plane) -> None:
+    """The outage is longer than a lease: nothing may be taken from a worker that lives."""
+    async with plane.client() as client:
+        # Given a running task, and one that was accepted but cannot run yet
+        running = await client.submit(PingInput(duration=Duration(seconds=12)), output=PingOutput)
+        await plane.ledger.until(running.id, lambda task: task.state is TaskState.RUNNING)
+        delayed = await client.submit(
+            PingInput(echo="later"), output=PingOutput, delay=timedelta(seconds=1)
+        )
+        # When Redis is gone for longer than a lease
+        plane.valkey.kill()
+        with pytest.raises(Unavailable) as refusal:
+            await plane_call(plane)
+        assert refusal.value.reason == "LEDGER_UNAVAILABLE"
+        assert refusal.value.retry_delay is not None
+        await asyncio.to_thread(outlast_a_lease)
+        plane.restart_valkey()
+        # Then everything accepted ends, each in its first attempt
+        for handle in (running, delayed):
+            task = await handle.wait(timeout=PATIENCE)
+            assert (task.attempt, len(task.ended_attempts)) == (1, 0)
+        assert (await delayed.result()).echo == "later"
+        # And new work is accepted again
+        assert (await (await client.submit(PingInput(echo="x"), output=PingOutput)).result()).echo
+
+
+async def plane_call(plane: Plane) -> None:
+    """Submit once, without the patience that clients have."""
+    async with plane.client() as client:
+        await client.submit(PingInput())
+
+
+def outlast_a_lease() -> None:
+    """Let real time pass: a lease ends by Redis's clock, and nothing else can make it."""
+    threading.Event().wait(4)
+
+
+async def test_a_cancelled_image_stops_within_a_step_and_the_next_task_runs(plane: Plane) -> None:
+    async with plane.client() as client:
+        handle = await client.submit(
+            GenerateImageInput(prompt="x", steps=150, count=8), output=GenerateImageOutput
+        )
+        running = asyncio.Event()
+        watching = asyncio.create_task(watched(handle, running))
+        await asyncio.wait_for(running.wait(), PATIENCE.total_seconds())
+        (runner,) = plane.runners()
+        await handle.cancel(reason="changed my mind")
+        facts = await watching
+        assert [fact.WhichOneof("event") for fact in facts[-2:]] == [
+            "cancel_requested",
+            "task_cancelled",
+        ]
+        # The same warm runner takes the next task.
+        after = await client.submit(
+            GenerateImageInput(prompt="y", steps=2), output=GenerateImageOutput
+        )
+        assert (await after.result(timeout=PATIENCE)).steps == 2
+        assert [process.pid for process in plane.runners()] == [runner.pid]
+
+
+async def test_a_full_artifact_disk_fails_the_attempt_clearly(plane: Plane) -> None:
+    # Given an artifact folder that nothing can be written into
+    artifacts = Path(plane.environment["CALLSHEET_STATE_DIR"]) / "artifacts"
+    if artifacts.exists():
+        artifacts.rename(artifacts.with_name("aside"))
+    artifacts.write_text("a file, where a folder must be")
+    async with plane.client() as client:
+        handle = await client.submit(
+            GenerateImageInput(prompt="x", steps=1), output=GenerateImageOutput
+        )
+        stored = await plane.ledger.until(handle.id, lambda task: bool(task.ended_attempts))
+        assert stored.ended_attempts[0].failure.reason.value == "ARTIFACT_STORE"
+        # When it can be written again, then the next attempt succeeds
+        artifacts.unlink()
+        task = await handle.wait(timeout=PATIENCE)
+        assert task.attempt == 2

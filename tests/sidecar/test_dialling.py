@@ -1,0 +1,157 @@
+"""Who is dialled, and who never is. What connects only writes down to whom."""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+
+import pytest
+
+from callsheet.sidecar.dialling import AddressRefused, Dialler, Resolve, Resolver
+from callsheet.sidecar.targets import parse_target
+
+THIS_NETWORK = "0.0.0.0"  # noqa: S104  # nothing binds to it here
+HOSTILE = [
+    THIS_NETWORK,
+    "10.0.0.1",
+    "100.64.0.1",
+    "127.0.0.1",
+    "169.254.169.254",
+    "172.16.0.1",
+    "192.0.0.255",
+    "192.88.99.3",
+    "192.168.1.1",
+    "198.18.0.1",
+    "224.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::7f00:1",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "64:ff9b::7f00:1",
+    "64:ff9b:1::1",
+    "100::1",
+    "2001::1",
+    "2001:db8::1",
+    "2002:7f00:1::",
+    "3fff::1",
+    "5f00::1",
+    "fc00::1",
+    "fe80::1",
+    "fe80::1%1",
+    "ff02::1",
+]
+PUBLIC = "93.184.216.34"
+
+
+class Notebook:
+    """Connects to nobody, and knows to whom it was to connect."""
+
+    def __init__(self) -> None:
+        self.dialled: list[str] = []
+
+    async def __call__(
+        self, address: str, port: int, context: ssl.SSLContext | None, host: str | None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        self.dialled.append(address)
+        raise ConnectionRefusedError("nobody is there")
+
+
+def dialler(
+    answers: list[Sequence[str]], *, allow_loopback: bool = False
+) -> tuple[Dialler, Notebook]:
+    """Return a dialler whose resolver gives the answers in turn."""
+    turns = iter(answers)
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return next(turns)
+
+    return dialling(resolve, allow_loopback=allow_loopback)
+
+
+def dialling(resolve: Resolve, *, allow_loopback: bool) -> tuple[Dialler, Notebook]:
+    notebook, trust = Notebook(), ssl.create_default_context()
+    made = Dialler(resolve, allow_loopback=allow_loopback, trust=trust, connect=notebook)
+    return made, notebook
+
+
+@pytest.mark.parametrize("address", HOSTILE)
+async def test_an_address_inside_is_never_dialled(address: str) -> None:
+    vetted, notebook = dialler([[address]])
+    with pytest.raises(AddressRefused):
+        await vetted.dial(parse_target("https://innocent.example/"))
+    assert notebook.dialled == []
+
+
+@pytest.mark.parametrize("address", HOSTILE)
+async def test_a_name_with_one_address_inside_is_refused_as_a_whole(address: str) -> None:
+    vetted, notebook = dialler([[PUBLIC, address]])
+    with pytest.raises(AddressRefused):
+        await vetted.dial(parse_target("https://innocent.example/"))
+    assert notebook.dialled == []
+
+
+async def test_the_address_that_was_vetted_is_dialled_and_the_name_is_not_asked_again() -> None:
+    # Given a name that turns inward after it was vetted
+    vetted, notebook = dialler([[PUBLIC], ["127.0.0.1"]])
+    with pytest.raises(ConnectionRefusedError):
+        await vetted.dial(parse_target("https://turning.example/"))
+    assert notebook.dialled == [PUBLIC]
+    # Then the next dial vets anew
+    with pytest.raises(AddressRefused):
+        await vetted.dial(parse_target("https://turning.example/"))
+    assert notebook.dialled == [PUBLIC]
+
+
+async def test_a_few_addresses_are_dialled_in_turn() -> None:
+    addresses = [f"93.184.216.{last}" for last in range(10)]
+    vetted, notebook = dialler([addresses])
+    with pytest.raises(ConnectionRefusedError):
+        await vetted.dial(parse_target("https://many.example/"))
+    assert notebook.dialled == addresses[:4]
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "[::1]", "0x7f000001", "2130706433", "017700000001", "127.1"]
+)
+async def test_loopback_in_every_spelling_needs_the_setting(host: str) -> None:
+    resolver, target = Resolver(), parse_target(f"http://{host}/")
+    try:
+        closed, notebook = dialling(resolver, allow_loopback=False)
+        with pytest.raises(AddressRefused):
+            await closed.dial(target)
+        assert notebook.dialled == []
+        opened, notebook = dialling(resolver, allow_loopback=True)
+        with pytest.raises(OSError, match="nobody is there"):
+            await opened.dial(target)
+        assert notebook.dialled in (["127.0.0.1"], ["::1"])
+    finally:
+        resolver.close()
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254", THIS_NETWORK, "fe80::1"])
+async def test_the_setting_for_loopback_allows_nothing_else(address: str) -> None:
+    vetted, notebook = dialler([[address]], allow_loopback=True)
+    with pytest.raises(AddressRefused):
+        await vetted.dial(parse_target("https://innocent.example/"))
+    assert notebook.dialled == []
+
+
+async def test_a_name_that_nobody_knows_is_a_failed_connection() -> None:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        raise OSError("no such name")
+
+    vetted, notebook = dialling(resolve, allow_loopback=False)
+    with pytest.raises(OSError, match=r"gone\.example was not resolved"):
+        await vetted.dial(parse_target("https://gone.example/"))
+    assert notebook.dialled == []
+
+
+async def test_names_are_resolved_beside_the_event_loop() -> None:
+    resolver = Resolver()
+    try:
+        both = await asyncio.gather(resolver("localhost", 80), resolver("127.0.0.1", 80))
+    finally:
+        resolver.close()
+    assert set(both[0]) <= {"127.0.0.1", "::1"}
+    assert both[1] == ["127.0.0.1"]
