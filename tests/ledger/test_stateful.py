@@ -1,8 +1,6 @@
-"""The stores and the pure machine, side by side, through whatever may happen.
+"""Memory, a real server and the pure machine are asked the same things under the same ids.
 
-Three ledgers are asked the same things under the same ids: one in memory, one on a real server, and
-one that is nothing but the machine's own decisions. Whatever they answer is the same, times apart,
-and each store is always what its facts fold to.
+Whatever they answer is the same, times apart, and each store is always what its facts fold to.
 """
 
 import asyncio
@@ -277,8 +275,8 @@ class SideBySide(RuleBasedStateMachine):
                 assert all(isinstance(a, Applied) for a in await plane.store.commit([again] * 2))
             return sorted(due)
 
-        tasks = [self.pure.tasks[task_id] for task_id in self.pure.delayed]
-        due = sorted(task.id for task in tasks if task.ready_delay < HOUR)
+        tasks = self.pure.tasks
+        due = sorted(each for each in self.pure.delayed if tasks[each].ready_delay < HOUR)
         assert self.ask(question)[0] == due
         self.pure.delayed -= set(due)
 
@@ -318,8 +316,7 @@ class SideBySide(RuleBasedStateMachine):
     @rule(number=who)
     def commit_twice(self, number: int) -> None:
         """The same commit object, in one call and in another."""
-        task_id = self.pick(number)
-        event = TaskCancelled("twice")
+        task_id, event = self.pick(number), TaskCancelled("twice")
         if self.pure.tasks[task_id].is_final:
             return
         made: list[tuple[Commit, Applied]] = []
@@ -344,10 +341,7 @@ class SideBySide(RuleBasedStateMachine):
         made = self.commits[number % len(self.commits)]
         for plane, (commit, applied) in zip(self.planes, made, strict=True):
             (answer,) = self.runner.run(plane.store.commit([commit]))
-            if commit.task_id in self.pure.tasks:
-                assert answer == applied
-            else:
-                assert answer == Refused(None)
+            assert answer == (applied if commit.task_id in self.pure.tasks else Refused(None))
 
     @with_tasks
     @rule(number=who)

