@@ -1,5 +1,6 @@
 """A real Valkey for every test, and a cell of its own for each."""
 
+import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 
@@ -8,6 +9,10 @@ from redis.asyncio import Redis
 
 from callsheet.embedded.valkey import EmbeddedValkey
 from callsheet.runtime.redis import connect
+
+# gRPC's handlers of fork crash a child that is forked while its threads work; none of our children
+# uses what it inherits of gRPC. It is read when gRPC is imported, which is after this.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def test_every_refusal_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize("refusal", EXAMPLES, ids=lambda refusal: type(refusal).__name__)
-def test_every_refusal_has_an_error_info_of_our_domain(refusal: Refused) -> None:
+def test_every_refusal_tells_its_reason_and_our_domain(refusal: Refused) -> None:
     found = ErrorInfo()
     assert status(refusal).details[0].Unpack(found)
     assert found.domain == DOMAIN

@@ -145,6 +145,7 @@ async def test_a_slow_reader_holds_a_bounded_number_of_facts_and_misses_none(
         await tossed(plane.cell, task_id, times=2 * FACTS_KEPT)
         await succeeded(plane.cell, task_id)
         assert len(await events(quick)) == 4 * FACTS_KEPT + 3
+        await until(lambda: plane.control.hub.watchers == 1)
         assert plane.control.hub.backlog <= FACTS_KEPT
         rest = [payload async for payload in reader]
     seen = [WatchTaskResponse.FromString(payload).event.sequence for payload in (first, *rest)]

@@ -381,8 +381,7 @@ class SideBySide(RuleBasedStateMachine):
         told = [(entry.task_id, parse_event(entry.event).sequence) for entry in entries]
         assert sorted(told) == sorted(self.pure.logged)
         for task_id in tasks:
-            own = [sequence for of, sequence in told if of == task_id]
-            assert own == sorted(own)
+            assert [n for of, n in told if of == task_id] == self.pure.logged_of(task_id)
 
 
 def test_the_stores_do_what_the_machine_says(valkey_server: EmbeddedValkey) -> None:

@@ -190,6 +190,24 @@ async def test_a_repeated_claim_answers_what_it_started(plane: Cell) -> None:
     assert len(await plane.store.facts("t-1", after=0, limit=10)) == 2
 
 
+async def test_a_repeated_claim_starts_nothing_else_instead(plane: Cell) -> None:
+    """Or what it started at first would run nowhere, until its lease has expired."""
+    # Given a claim that found its first candidate taken, and started the second one
+    await submitted(plane, "t-1")
+    await submitted(plane, "t-2")
+    taken = await started(plane, "t-1")
+    claim = claim_of("t-1", "t-2", count=1, operation=78)
+    first = await plane.store.claim(claim)
+    # When the first candidate has come back, and the claim is repeated
+    back = machine.hand_back(taken, attempt=1, reason="")
+    await plane.store.commit([plane.writer.commit("t-1", taken, back, operation=79)])
+    again = await plane.store.claim(claim)
+    # Then it answers what it answered
+    assert [stored.task_id for stored in first.started] == ["t-2"]
+    assert again.started == first.started
+    assert ids(again) == ["t-1"]
+
+
 async def test_urgent_tasks_are_ready_first_and_equals_in_order_of_submission(plane: Cell) -> None:
     for name, priority in (("late", 0), ("a", 5), ("b", 5), ("urgent", 9)):
         await submitted(plane, name, priority)

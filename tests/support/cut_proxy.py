@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
 from pathlib import Path
@@ -31,7 +31,7 @@ class Fate(Enum):
 Judge = Callable[[bytes], Fate]
 
 
-def always(fate: Fate, *, word: bytes = b"EVALSHA", times: int = 1_000_000) -> Judge:
+def always(fate: Fate, *, word: bytes = b"EVAL", times: int = 1_000_000) -> Judge:
     """Return the judge that gives this fate to the next so many commands with the word."""
     left = times
 
@@ -45,7 +45,7 @@ def always(fate: Fate, *, word: bytes = b"EVALSHA", times: int = 1_000_000) -> J
     return judge
 
 
-def sometimes(fate: Fate, *, chance: float, seed: int, word: bytes = b"EVALSHA") -> Judge:
+def sometimes(fate: Fate, *, chance: float, seed: int, word: bytes = b"EVAL") -> Judge:
     """Return the judge that gives this fate to some of the commands with the word."""
     dice = random.Random(seed)  # noqa: S311  # chance that a test can repeat, no secret
 
@@ -53,6 +53,12 @@ def sometimes(fate: Fate, *, chance: float, seed: int, word: bytes = b"EVALSHA")
         return fate if word in command and dice.random() < chance else Fate.PASS
 
     return judge
+
+
+def lots(choices: Sequence[str], *, seed: int) -> Callable[[], str]:
+    """Return what draws one of the choices, the same ones in every run."""
+    dice = random.Random(seed)  # noqa: S311  # chance that a test can repeat, no secret
+    return lambda: dice.choice(choices)
 
 
 class CutProxy:
@@ -72,7 +78,6 @@ class CutProxy:
         try:
             server, commands = await asyncio.open_unix_connection(self._upstream)
         except OSError:
-            answers.close()
             return
         exchange = _Exchange(self)
         pumps = {
@@ -82,11 +87,11 @@ class CutProxy:
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Closed before anything is awaited, for this may be cancelled again.
+            commands.close()
             for each in pumps:
                 each.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            commands.close()
-            answers.close()
 
 
 class _Exchange:
@@ -149,8 +154,9 @@ async def _listening(proxy: CutProxy, own: Path) -> AsyncGenerator[CutProxy, Non
         try:
             await proxy.carry(client, answers)
         except asyncio.CancelledError:
-            answers.close()
+            return
         finally:
+            answers.close()
             connections.discard(this)
 
     listener = await asyncio.start_unix_server(connected, own)

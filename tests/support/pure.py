@@ -65,6 +65,10 @@ class Pure:
             return refusal
         return self.tasks[task_id] if event is None else self.happen(task_id, event)
 
+    def logged_of(self, task_id: str) -> list[int]:
+        """Return the sequences of the task's facts, in order; a request made anew begins anew."""
+        return [sequence for of, sequence in self.logged if of == task_id]
+
     def is_ready(self, task_id: str) -> bool:
         """Whether a claim may take the task."""
         return self.tasks[task_id].state is TaskState.PENDING and task_id not in self.delayed

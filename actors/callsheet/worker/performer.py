@@ -57,7 +57,7 @@ class Performer:
         self._concluding: set[asyncio.Task[None]] = set()
 
     def perform(self, task_id: str, attempt: int) -> None:
-        """Run the attempt; its outcome is recorded when the slot is free again, or before."""
+        """Run the attempt, and see to it that its outcome is recorded."""
         running = self._running.find(task_id, attempt)
         if running is None:
             return
@@ -82,7 +82,7 @@ class Performer:
             self._loop.call_soon_threadsafe(reporter.report, progress)
 
         ended = run_in_worker(running, on_progress=on_progress)
-        # Not waited for: the slot stays taken until it is recorded, and this thread is free.
+        # Not waited for: this thread is free for the next attempt while the outcome is recorded.
         self._loop.call_soon_threadsafe(self._conclude_soon, running, ended, reporter)
 
     def _perform_in_runner(self, running: Running, trace_parent: str) -> None:
@@ -119,6 +119,7 @@ class Performer:
     def _conclude_soon(
         self, running: Running, ended: AttemptEnded, reporter: ProgressReporter
     ) -> None:
+        running.free_slot()
         concluding = self._loop.create_task(self._conclude(running, ended, reporter))
         self._concluding.add(concluding)
         concluding.add_done_callback(self._concluding.discard)

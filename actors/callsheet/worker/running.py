@@ -27,7 +27,7 @@ class Running:
 
     def __init__(self, task: Task, kind: TaskType, slots: Slots) -> None:
         self.task = task
-        self.slots = slots
+        self._slots: Slots | None = slots
         self.attempt = task.attempt
         self.kind = kind
         self.cause: StopCause | None = None
@@ -48,6 +48,12 @@ class Running:
         self.stopping.set()
         if self.stop_runner is not None:
             self.stop_runner()
+
+    def free_slot(self) -> None:
+        """Let another attempt have this one's slot; a second time changes nothing."""
+        if self._slots is not None:
+            self._slots.release()
+            self._slots = None
 
 
 class RunningAttempts:
@@ -75,7 +81,7 @@ class RunningAttempts:
         """Note that the attempt's outcome is recorded, or will never be; free its slot."""
         if self._attempts.pop((running.task.id, running.attempt), None) is None:
             return
-        running.slots.release()
+        running.free_slot()
         if not self._attempts:
             self._none.set()
 

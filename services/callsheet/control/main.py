@@ -10,6 +10,7 @@ from typing import Final, cast
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from callsheet.control.authentication import Authentication
 from callsheet.control.callbacks import CallbackRules
@@ -18,12 +19,13 @@ from callsheet.control.health import Health
 from callsheet.control.hub import Hub
 from callsheet.control.operations_service import OperationsService
 from callsheet.control.pulse import Pulse
-from callsheet.control.server import Server
+from callsheet.control.server import AddressTaken, Server
 from callsheet.control.task_service import LIMITS, TaskService
 from callsheet.control.validation import Validation
 from callsheet.control.watching import Watching
 from callsheet.ledger.catalog import task_types
 from callsheet.ledger.deliveries import Deliveries
+from callsheet.ledger.errors import LedgerUnavailable
 from callsheet.ledger.ids import RandomIds
 from callsheet.ledger.index import Keys
 from callsheet.ledger.ledger import Ledger
@@ -36,8 +38,8 @@ from callsheet.ledger.redis_store import RedisStore
 from callsheet.ledger.writer import Writer
 from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
 from callsheet.runtime.logs import configure_logging
-from callsheet.runtime.models import load_catalogue
-from callsheet.runtime.redis import check_ledger_server, connect
+from callsheet.runtime.models import CatalogueInvalid, load_catalogue
+from callsheet.runtime.redis import RedisUnfit, check_ledger_server, connect
 from callsheet.runtime.settings import Settings, load_settings_or_exit
 from callsheet.v1 import operations_service_pb2, task_service_pb2
 
@@ -49,6 +51,9 @@ PATIENCE: Final = timedelta(milliseconds=300)
 SOCKET_TIMEOUT: Final = timedelta(seconds=3)
 #: What stopping keeps of the drain timeout for what comes after the last call.
 _CLOSING: Final = timedelta(seconds=1)
+
+#: What keeps it from serving, and is said in a sentence.
+_REFUSALS: Final = (AddressTaken, CatalogueInvalid, LedgerUnavailable, RedisError, RedisUnfit)
 
 _TASK_SERVICE: Final = task_service_pb2.DESCRIPTOR.services_by_name["TaskService"]
 _OPERATIONS_SERVICE: Final = operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"]
@@ -105,6 +110,8 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
             announce_ready()
             await control.until(stop)
             await control.drain(grace=max(NO_TIME, settings.drain_timeout - _CLOSING))
+    except _REFUSALS as refusal:
+        raise SystemExit(str(refusal)) from refusal
     finally:
         await redis.aclose()
 
@@ -139,7 +146,7 @@ async def running_control(settings: Settings, redis: Redis) -> AsyncGenerator[Co
     finally:
         await server.stop(grace=NO_TIME)
         duties.cancel()
-        await asyncio.wait({duties})
+        await asyncio.wait({duties}, timeout=_CLOSING.total_seconds())
 
 
 async def _do_duties(hub: Hub, pulse: Pulse) -> None:

@@ -67,7 +67,7 @@ class Server:
             names = (*reflected, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
         self._address = address
-        #: The port it listens on, once started.
+        #: The port it listens on; zero before it has started and after it has stopped.
         self.port = 0
 
     async def start(self) -> None:
@@ -80,6 +80,8 @@ class Server:
         _log.info("server_started", address=self._address, port=self.port)
 
     async def stop(self, *, grace: timedelta) -> None:
-        """Take no new calls, let the others end within *grace*, and close."""
-        await self._server.stop(grace.total_seconds())
-        _log.info("server_stopped", port=self.port)
+        """Take no new calls, let the others end within *grace*, and close. Again: nothing."""
+        port, self.port = self.port, 0
+        if port:
+            await self._server.stop(grace.total_seconds())
+            _log.info("server_stopped", port=port)

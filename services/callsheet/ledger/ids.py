@@ -3,7 +3,6 @@
 import secrets
 from hashlib import sha256
 from typing import Protocol
-from uuid import UUID, uuid4
 
 
 class Ids(Protocol):
@@ -31,7 +30,7 @@ class RandomIds:
 
     def task_id(self) -> str:
         """Return a new task's id."""
-        return str(uuid4())
+        return _uuid(secrets.token_bytes(16), version=4)
 
     def operation(self) -> int:
         """Return a new write's id, positive and below 2^63."""
@@ -52,4 +51,12 @@ def requested_task_id(project: str, request_id: str) -> str:
     The id is the idempotency record: it lives as long as the task does, with no key of its own.
     """
     digest = sha256(f"{project}\0{request_id}".encode()).digest()
-    return str(UUID(bytes=digest[:16], version=5))
+    return _uuid(digest[:16], version=5)
+
+
+def _uuid(content: bytes, *, version: int) -> str:
+    """Return the UUID of RFC 9562 with these bits; uuid.UUID takes three times as long."""
+    digits = content.hex()
+    variant = "89ab"[content[8] & 3]
+    head = f"{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}"
+    return f"{head}-{variant}{digits[17:20]}-{digits[20:]}"

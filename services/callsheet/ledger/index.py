@@ -3,9 +3,8 @@
 All keys of a cell share the hash tag `{<cell>}`, so that one script may touch them all.
 """
 
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from callsheet.ledger.events import CancelRequested, Event
 from callsheet.ledger.instants import microseconds, span
@@ -99,8 +98,7 @@ class Op(Enum):
     FORGET = "D"  # delete the whole key
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """One change of one index."""
 
     op: Op

@@ -81,18 +81,13 @@ class MemoryStore:
     async def claim(self, claim: Claim) -> Claimed:
         """Start attempts of candidates that are still ready. Without candidates: only look."""
         now = self._cell.clock()
-        started: list[Stored] = []
-        for candidate in claim.candidates:
+        started = self._started_before(claim)
+        for candidate in () if started else claim.candidates:
             if len(started) == claim.count:
                 break
-            ready = self._cell.sets[self._keys.ready(claim.queues[candidate.queue])]
-            if ready.pop(candidate.task_id, None) is not None:
-                if candidate.task_id in self._cell.tasks:
-                    started.append(self._start(candidate.task_id, claim, now))
-            elif self._is_of(candidate.task_id, claim.operation):
-                stored = self._stored(candidate.task_id)
-                if stored is not None:
-                    started.append(stored)
+            was_ready = self._ready(claim, candidate).pop(candidate.task_id, None) is not None
+            if was_ready and candidate.task_id in self._cell.tasks:
+                started.append(self._start(candidate.task_id, claim, now))
         await self._cell.tell()
         return Claimed(now, tuple(started), self._look(claim))
 
@@ -197,7 +192,7 @@ class MemoryStore:
         if commit.guard is None:
             return True
         score = self._cell.sets[commit.guard.key].get(commit.guard.member)
-        return True
+        return score is not None and score <= commit.guard.score
 
     def _move(self, move: Move, time: int) -> None:
         match move.op:
@@ -240,9 +235,19 @@ class MemoryStore:
                 self._cell.lists[self._keys.wake(queue)].clear()
         return tuple(found)
 
-    def _is_of(self, task_id: str, operation: int) -> bool:
-        stored = self._stored(task_id)
-        return stored is not None and parse_event(stored.last).operation == operation
+    def _started_before(self, claim: Claim) -> list[Stored]:
+        """Return what the claim started when it was made before."""
+        started: list[Stored] = []
+        for candidate in claim.candidates:
+            stored = self._stored(candidate.task_id)
+            if stored is None or candidate.task_id in self._ready(claim, candidate):
+                continue
+            if parse_event(stored.last).operation == claim.operation:
+                started.append(stored._replace(progress=b""))
+        return started
+
+    def _ready(self, claim: Claim, candidate: Candidate) -> dict[str, int]:
+        return self._cell.sets[self._keys.ready(claim.queues[candidate.queue])]
 
     def _sequence(self, task_id: str) -> int:
         return int(self._cell.tasks.get(task_id, {}).get("q", b"0"))

@@ -96,29 +96,33 @@ local T = redis.call('TIME')
 local now = T[1] * 1000000 + T[2]
 local left, lease, queues, window = tonumber(ARGV[1]), now + ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local started, ready = {}, {}
+-- A repeat answers what it started. First of all, so that it starts nothing else instead: another
+-- candidate may have become ready since.
 for i = 7, #ARGV, 2 do
-  if left == 0 then break end
   local id, t = ARGV[i+1], KEYS[3 + 2 * queues + (i - 7) / 2]
-  if redis.call('ZREM', KEYS[1 + 2 * ARGV[i]], id) == 1 then
-    if redis.call('EXISTS', t) == 1 then
-      left = left - 1
-      local n = redis.call('HINCRBY', t, 'n', 1)
-      local q = redis.call('HINCRBY', t, 'q', 1)
-      local e = ARGV[5] .. struct.pack('<BI8BI8BBBI4', 17, q, 25, now, 90, 5, 13, n)
-      redis.call('HSET', t, q, e)
-      redis.call('XADD', KEYS[1], '*', 't', id, 'e', e)
-      redis.call('ZADD', KEYS[2], string.format('%.0f', lease), id .. '/' .. n)
-      local h = redis.call('HMGET', t, 'r', '1')
-      started[#started+1] = {id, q, h[1], h[2], e}
-    end
-  else
+  if not redis.call('ZSCORE', KEYS[1 + 2 * ARGV[i]], id) then
     local q = redis.call('HGET', t, 'q')
     local e = q and redis.call('HGET', t, q)
     if e and string.find(e, ARGV[6], 1, true) then
-      left = left - 1
       local h = redis.call('HMGET', t, 'r', '1')
       started[#started+1] = {id, tonumber(q), h[1], h[2], e}
     end
+  end
+end
+if #started > 0 then left = 0 end
+for i = 7, #ARGV, 2 do
+  if left == 0 then break end
+  local id, t = ARGV[i+1], KEYS[3 + 2 * queues + (i - 7) / 2]
+  if redis.call('ZREM', KEYS[1 + 2 * ARGV[i]], id) == 1 and redis.call('EXISTS', t) == 1 then
+    left = left - 1
+    local n = redis.call('HINCRBY', t, 'n', 1)
+    local q = redis.call('HINCRBY', t, 'q', 1)
+    local e = ARGV[5] .. struct.pack('<BI8BI8BBBI4', 17, q, 25, now, 90, 5, 13, n)
+    redis.call('HSET', t, q, e)
+    redis.call('XADD', KEYS[1], '*', 't', id, 'e', e)
+    redis.call('ZADD', KEYS[2], string.format('%.0f', lease), id .. '/' .. n)
+    local h = redis.call('HMGET', t, 'r', '1')
+    started[#started+1] = {id, q, h[1], h[2], e}
   end
 end
 if window ~= '0' then

@@ -61,7 +61,9 @@ class _Quick(AbstractConnection):
         return [_pack(args)]
 
     async def send_packed_command(
-        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+        self,
+        command: bytes | str | Iterable[bytes],
+        check_health: bool = True,  # noqa: FBT001, FBT002  # as redis-py declares it
     ) -> None:
         """Write the command; the timeout of its reply covers the writing too.
 
