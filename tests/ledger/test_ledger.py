@@ -194,7 +194,7 @@ async def test_a_retry_is_a_new_task_that_names_the_old_one(plane: Cell) -> None
 
 async def test_a_watch_cannot_start_after_what_has_happened(plane: Cell) -> None:
     task = await plane.ledger.submit(OWNER, ping())
-    assert (await plane.ledger.watchable(OWNER, task.id, after=1)).task == task
+    assert (await plane.ledger.watchable(OWNER, task.id, after=1)).reading.task == task
     with pytest.raises(SequenceAhead):
         await plane.ledger.watchable(OWNER, task.id, after=2)
 

@@ -3,20 +3,23 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from callsheet.artifacts.store import ArtifactStore
 from callsheet.client import AsyncTaskHandle
 from callsheet.client.errors import Unavailable
 from callsheet.client.webhooks import verify
 from callsheet.ledger.model import TaskState
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput, GenerateImageOutput
 from callsheet.tasks.v1.ping_pb2 import PingInput, PingOutput
+from callsheet.upkeep.artifact_sweeper import ArtifactSweeper
 from callsheet.v1.task_event_pb2 import TaskEvent
-from tests.support.planes import SECRET, Plane, whole_plane
+from tests.support.eventually import eventually
+from tests.support.planes import PROJECT, SECRET, Plane, whole_plane
 from tests.support.receiver import Receiver
 
 PATIENCE = timedelta(seconds=90)
@@ -156,3 +159,31 @@ async def test_a_full_artifact_disk_fails_the_attempt_clearly(plane: Plane) -> N
         artifacts.unlink()
         task = await handle.wait(timeout=PATIENCE)
         assert task.attempt == 2
+
+
+async def test_what_a_killed_worker_had_uploaded_is_swept_once_the_task_has_succeeded(
+    plane: Plane,
+) -> None:
+    """Killed between an upload and the commit that would refer to it."""
+    folder = Path(plane.environment["CALLSHEET_STATE_DIR"]) / "artifacts"
+    store = ArtifactStore(folder.as_uri())
+    async with plane.client() as client:
+        # Given a worker that was killed when its first of several images was stored
+        handle = await client.submit(
+            GenerateImageInput(prompt="x", steps=60, count=2, seed=1), output=GenerateImageOutput
+        )
+
+        async def uploaded() -> list[str]:
+            return store.list_keys(PROJECT, handle.id)
+
+        lost = await eventually(uploaded, within=PATIENCE)
+        await asyncio.to_thread(plane.restart, "worker")
+        # When the second attempt has succeeded
+        output = await handle.result(timeout=PATIENCE)
+        kept = sorted(image.key for image in output.images)
+        assert set(lost).isdisjoint(kept)
+        assert set(lost) < set(store.list_keys(PROJECT, handle.id))
+    # Then the sweeper leaves what the result refers to, and nothing else
+    later = datetime.now(UTC) + timedelta(hours=2)  # noqa: TID251  # files bear the system's time
+    await ArtifactSweeper(plane.ledger.store, store, clock=lambda: later).run_once()
+    assert sorted(store.list_keys(PROJECT, handle.id)) == kept

@@ -31,6 +31,7 @@ from callsheet.worker.running import Running, RunningAttempts, StopCause
 _THREAD_TIMEOUT: Final = timedelta(milliseconds=500)
 #: What killing runners and recording hand-backs may take beyond a grace period.
 _LAST_WORDS: Final = timedelta(seconds=3)
+_CANCEL_AGAIN: Final = timedelta(milliseconds=200)
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -173,6 +174,13 @@ def _shuffled(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Return when the tasks have ended."""
+    left = set(tasks)
+    while left:
+        # Again and again: redis-py may swallow a cancellation that comes while it sends.
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN.total_seconds())
     for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("worker_task_failed", exc_info=task.exception())

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 
@@ -38,10 +38,19 @@ class Watching:
             ShuttingDown: this server is about to end.
         """
         await self._check_epoch(epoch)
-        reading = await self._ledger.watchable(principal, task_id, after=after)
-        async with aclosing(self._follow(reading, after=after)) as events:
-            async for event in events:
-                yield event
+        with self._hub.subscribe(task_id) as inbox:
+            # From here on a linked inbox misses nothing: what is read now is all there was before.
+            is_fed = inbox.catch_up()
+            found = await self._ledger.watchable(principal, task_id, after=after)
+            watcher = _Watcher(self._ledger, self._pulse, inbox, found.reading, after=after)
+            if is_fed and found.facts is not None:
+                for event in watcher.told(found.facts):
+                    yield event
+            elif is_fed:
+                inbox.fall_behind()
+            async with aclosing(watcher.events()) as events:
+                async for event in events:
+                    yield event
 
     async def final(self, principal: Principal, task_id: str, *, timeout: timedelta) -> Reading:
         """Return the task when it is final, or as it is after the timeout. Raises as events."""
@@ -51,15 +60,9 @@ class Watching:
         # When the time is over, the task is answered as it is.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout.total_seconds()):
-                await _exhaust(self._follow(reading, after=reading.task.sequence))
+                after = reading.task.sequence
+                await _exhaust(self.events(principal, task_id, after=after, epoch=""))
         return await self._ledger.get(principal, task_id)
-
-    async def _follow(self, reading: Reading, *, after: int) -> AsyncGenerator[bytes, None]:
-        with self._hub.subscribe(reading.task.id) as inbox:
-            watcher = _Watcher(self._ledger, self._pulse, inbox, reading, after=after)
-            async with aclosing(watcher.events()) as events:
-                async for event in events:
-                    yield event
 
     async def _check_epoch(self, remembered: str) -> None:
         if remembered and remembered != self._pulse.epoch:
@@ -94,6 +97,12 @@ class _Watcher:
             for payload in self._live():
                 yield payload
 
+    def told(self, contents: Sequence[bytes]) -> Iterator[bytes]:
+        """Yield all facts there are after what the watcher has seen, and the latest progress."""
+        for content in contents:
+            yield self._told(content)
+        yield from self._caught_up()
+
     async def _stored(self) -> AsyncGenerator[bytes, None]:
         """Yield the facts that the store has and the watcher has not seen."""
         more = True
@@ -101,9 +110,16 @@ class _Watcher:
             contents = await self._facts()
             more = len(contents) == FACTS
             for content in contents:
-                fact = make_fact(parse_event(content), self._task.id, epoch=self._pulse.epoch)
-                self._note(fact)
-                yield fact.payload
+                yield self._told(content)
+        for event in self._caught_up():
+            yield event
+
+    def _told(self, content: bytes) -> bytes:
+        fact = make_fact(parse_event(content), self._task.id, epoch=self._pulse.epoch)
+        self._note(fact)
+        return fact.payload
+
+    def _caught_up(self) -> Iterator[bytes]:
         self._is_over = self._is_over or self._task.is_final
         if not self._is_over and (latest := self._latest()):
             yield latest

@@ -55,6 +55,17 @@ class Reading:
     progress: Progress | None
 
 
+@dataclass(frozen=True, slots=True)
+class Watchable:
+    """A task that may be watched, and its facts after a sequence, as stored.
+
+    *facts* is None when they are more than came with the task: they have to be read.
+    """
+
+    reading: Reading
+    facts: tuple[bytes, ...] | None
+
+
 class Ledger:
     """Owns every task's truth; this is its clients' side."""
 
@@ -108,16 +119,17 @@ class Ledger:
         """
         return await self._writer.store.facts(task_id, after=after, limit=FACTS)
 
-    async def watchable(self, principal: Principal, task_id: str, *, after: int) -> Reading:
-        """Return the task as it is, if it can be watched from after that sequence.
+    async def watchable(self, principal: Principal, task_id: str, *, after: int) -> Watchable:
+        """Return the task as it is, and its facts, if it can be watched from after that sequence.
 
         Raises:
             SequenceAhead: the task has no such sequence yet.
         """
-        reading = await self.get(principal, task_id)
-        if after > reading.task.sequence:
-            raise SequenceAhead(task_id, after, reading.task.sequence)
-        return reading
+        principal.require(Role.READ)
+        stored = await self._stored(principal, task_id)
+        if after > stored.sequence:
+            raise SequenceAhead(task_id, after, stored.sequence)
+        return Watchable(_reading(stored), _facts_at_hand(stored, after))
 
     async def cancel(self, principal: Principal, task_id: str, *, reason: str) -> Task:
         """Ask the task to stop. Raises IllegalTransition when it is final."""
@@ -233,3 +245,16 @@ def _reading(stored: Stored) -> Reading:
     if progress is not None and task.start_time and progress.update_time < task.start_time:
         progress = None
     return Reading(task, progress)
+
+
+def _facts_at_hand(stored: Stored, after: int) -> tuple[bytes, ...] | None:
+    """Return the facts after a sequence, if the first and the last are all of them."""
+    match stored.sequence - after:
+        case 0:
+            return ()
+        case 1:
+            return (stored.last,)
+        case 2 if after == 0:
+            return (stored.first, stored.last)
+        case _:
+            return None

@@ -74,10 +74,17 @@ class RedisLog:
         if entries or timeout <= timedelta(0):
             return entries
         milliseconds = max(1, timeout // timedelta(milliseconds=1))
-        woken = await self._connection.command(
-            "XREAD", "COUNT", 1, "BLOCK", milliseconds, "STREAMS", self._keys.log, position
+        reply = await self._connection.command(
+            "XREAD", "COUNT", limit, "BLOCK", milliseconds, "STREAMS", self._keys.log, position
         )
-        return await self._read(position, limit) if woken else []
+        # The position was good a moment ago, and who blocks here is served with the next addition:
+        # it cannot have been read by the durable readers and trimmed in between.
+        streams = cast("list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]", reply or [])
+        return [
+            LogEntry(entry.decode(), fields[b"t"].decode(), fields[b"e"])
+            for _, entries in streams
+            for entry, fields in entries
+        ]
 
     async def _read(self, position: str, limit: int) -> list[LogEntry]:
         place = _place(position)

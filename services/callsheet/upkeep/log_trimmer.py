@@ -24,12 +24,12 @@ class LogTrimmer:
     name = "log_trimmer"
 
     def __init__(self, log: Log) -> None:
-        self._log_of_facts = log
+        self._log = log
 
     async def run_once(self) -> timedelta:
         """Trim once."""
-        cursors = await self._log_of_facts.cursors()
-        end = Position.parse(await self._log_of_facts.end())
+        cursors = await self._log.cursors()
+        end = Position.parse(await self._log.end())
         if not cursors:
             return PERIOD
         try:
@@ -44,6 +44,6 @@ class LogTrimmer:
         reader, slowest = min(positions.items(), key=lambda item: item[1])
         if end.time - slowest.time > FAR_BEHIND // timedelta(milliseconds=1):
             _log.warning("log_reader_far_behind", reader=reader, cursor=str(slowest), end=str(end))
-        if dropped := await self._log_of_facts.trim(str(slowest)):
+        if dropped := await self._log.trim(str(slowest)):
             _log.debug("log_trimmed", dropped=dropped, position=str(slowest))
         return PERIOD
