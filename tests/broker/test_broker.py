@@ -19,9 +19,12 @@ from callsheet.broker.feed import QUEUE, Feed
 from callsheet.broker.slots import Slots
 from callsheet.broker.submitter import Submitter
 from callsheet.broker.task_actors import declare_actors
+from callsheet.ledger.attempts import Attempts
+from callsheet.ledger.ids import RandomIds
 from callsheet.ledger.model import Task, TaskState
 from callsheet.ledger.redis_connection import RedisConnection
-from callsheet.ledger.store import Candidate
+from callsheet.ledger.store import Candidate, Claim, Claimed, Store
+from callsheet.ledger.writer import Writer
 from callsheet.tasks.v1.ping_pb2 import PingInput
 from tests.support.ledgers import OWNER, Cell, ping, redis_cell
 
@@ -148,6 +151,56 @@ async def test_a_cancelled_claimer_delivers_what_it_had_started(plane: Cell) -> 
             task for task in tasks if (await plane.writer.read(task.id)).state is TaskState.RUNNING
         ]
         assert len(running) == leased
+
+
+class SlowStore:
+    """The plane's store, whose claims are answered only when the test says so."""
+
+    def __init__(self, plane: Cell) -> None:
+        self._store = plane.store
+        self.may_answer = asyncio.Event()
+        self.claimed = asyncio.Event()
+
+    async def claim(self, claim: Claim) -> Claimed:
+        claimed = await self._store.claim(claim)
+        if claim.candidates:
+            self.claimed.set()
+            await self.may_answer.wait()
+        return claimed
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+
+async def test_a_claim_on_its_way_is_delivered_however_often_its_claimer_is_cancelled(
+    plane: Cell,
+) -> None:
+    # Given a claim that has started an attempt, and is not answered yet
+    task = await plane.ledger.submit(OWNER, ping())
+    slow = SlowStore(plane)
+    store = cast("Store", slow)
+    writer = Writer(store, plane.keys, RandomIds(), retention=timedelta(days=2))
+    attempts = Attempts(writer, plane.log, plane.catalog, worker="w", lease=timedelta(seconds=15))
+    delivered: list[str] = []
+    claimer = Claimer(
+        attempts,
+        store,
+        Slots(1),
+        queues=("system",),
+        device="",
+        deliver=lambda task: delivered.append(task.id),
+        shuffle=as_they_come,
+    )
+    running = asyncio.create_task(claimer.run())
+    await asyncio.wait_for(slow.claimed.wait(), SECONDS)
+    # When the claimer is cancelled again and again
+    for _ in range(3):
+        running.cancel()
+        await asyncio.sleep(0)
+    slow.may_answer.set()
+    await asyncio.wait({running}, timeout=SECONDS)
+    # Then somebody knows of the attempt all the same
+    assert delivered == [task.id]
 
 
 def test_slots_are_never_oversold() -> None:

@@ -1,8 +1,13 @@
 """OperationsService over the wire."""
 
+from datetime import timedelta
+
 from callsheet.internal.v1.worker_record_pb2 import WorkerRecord
+from callsheet.ledger.deliveries import Deliveries, LogStep, NewDelivery
+from callsheet.ledger.redis_connection import RedisConnection
 from callsheet.v1 import task_pb2
 from callsheet.v1.operations_service_pb2 import (
+    DELIVERY_STATE_WAITING,
     ListDeliveriesRequest,
     ListQueuesRequest,
     ListWorkersRequest,
@@ -10,7 +15,7 @@ from callsheet.v1.operations_service_pb2 import (
     WorkerSlots,
 )
 from callsheet.v1.task_service_pb2 import GetTaskRequest
-from tests.support.controls import Client, Plane, image_request
+from tests.support.controls import Client, Plane, image_request, ping_request
 
 
 async def _alive(plane: Plane, worker: Worker) -> None:
@@ -74,3 +79,26 @@ async def test_a_task_without_a_callback_has_no_deliveries(client: Client) -> No
         ListDeliveriesRequest(task_id=task_id), metadata=client.metadata
     )
     assert list(response.deliveries) == []
+
+
+async def test_an_operator_sees_where_a_delivery_stands(plane: Plane, client: Client) -> None:
+    request = ping_request()
+    request.callback.url = "http://127.0.0.1:9/hook"
+    task_id = await client.submit(request)
+    keys, epoch = plane.cell.keys, plane.control.pulse.epoch
+    assert await plane.cell.registry.hold("tailer", "me", duration=timedelta(minutes=1))
+    await plane.cell.log.save_cursor("sidecar", "0-0")
+    deliveries = Deliveries(RedisConnection(plane.redis), keys)
+    step = LogStep("tailer", "me", "sidecar", epoch, "0-0", "1-0")
+    new = NewDelivery(task_id=task_id, sequence=3, url=request.callback.url, origin="o")
+    assert await deliveries.record([new], step) == 1
+    response = await client.operations.ListDeliveries(
+        ListDeliveriesRequest(task_id=task_id), metadata=client.metadata
+    )
+    (found,) = response.deliveries
+    assert found.id == f"{epoch}_{task_id}_3"
+    assert (found.task_id, found.sequence, found.url) == (task_id, 3, request.callback.url)
+    assert found.state == DELIVERY_STATE_WAITING
+    assert (found.tries, found.last_status, found.last_error) == (0, 0, "")
+    assert found.HasField("create_time")
+    assert not found.HasField("end_time")

@@ -1,5 +1,6 @@
 """What clients may ask, on every store."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -17,7 +18,7 @@ from callsheet.ledger.errors import (
     SequenceAhead,
     TaskNotFound,
 )
-from callsheet.ledger.ledger import ADMISSION_SHARE, SUBMISSIONS_A_LOOK
+from callsheet.ledger.ledger import ADMISSION_SHARE, SUBMISSIONS_A_LOOK, Ledger
 from callsheet.ledger.listing import TaskFilter
 from callsheet.ledger.model import Failure, FailureReason, Task, TaskState, Usage
 from callsheet.ledger.store import Candidate
@@ -65,6 +66,16 @@ async def test_a_request_id_with_another_submission_is_refused(
         await plane.ledger.submit(OWNER, changed)  # pyright: ignore[reportArgumentType]  # parametrised values come untyped
     assert refusal.value.task_id == first.id
     assert (await plane.ledger.get(OWNER, first.id)).task == first
+
+
+async def test_a_repeated_request_is_the_same_though_its_types_terms_have_changed(
+    plane: Cell,
+) -> None:
+    """A deploy in between changes what the plane adds, not what the client asked for."""
+    first = await plane.ledger.submit(OWNER, ping(request_id="r"))
+    changed = replace(plane.catalog["ping"], max_attempts=9, time_limit=timedelta(seconds=1))
+    deployed = Ledger(plane.writer, {"ping": changed})
+    assert (await deployed.submit(OWNER, ping(request_id="r"))).id == first.id
 
 
 async def test_two_projects_may_use_the_same_request_id(plane: Cell) -> None:

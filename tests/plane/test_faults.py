@@ -10,10 +10,10 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from callsheet.artifacts.store import ArtifactStore
-from callsheet.client import AsyncTaskHandle
+from callsheet.client import AsyncTaskClient, AsyncTaskHandle
 from callsheet.client.errors import Unavailable
 from callsheet.client.webhooks import verify
-from callsheet.ledger.model import TaskState
+from callsheet.ledger.model import FailureReason, TaskState
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput, GenerateImageOutput
 from callsheet.tasks.v1.ping_pb2 import PingInput, PingOutput
 from callsheet.upkeep.artifact_sweeper import ArtifactSweeper
@@ -47,45 +47,92 @@ async def watched(
     return facts
 
 
-@pytest.mark.parametrize("victim", ["control", "upkeep", "sidecar", "worker", "runner"])
-async def test_a_task_ends_once_whoever_is_killed_in_its_middle(plane: Plane, victim: str) -> None:
-    # Given an image task in mid-inference, watched, with a webhook wanted
+async def in_its_middle(
+    client: AsyncTaskClient, receiver: Receiver
+) -> tuple[AsyncTaskHandle[GenerateImageOutput], asyncio.Task[list[TaskEvent]]]:
+    """Return an image task in mid-inference, watched, with a webhook wanted."""
+    handle = await client.submit(
+        GenerateImageInput(prompt="a lighthouse", steps=150, count=4, seed=1),
+        output=GenerateImageOutput,
+        callback_url=receiver.url,
+    )
+    running = asyncio.Event()
+    watching = asyncio.create_task(watched(handle, running))
+    await asyncio.wait_for(running.wait(), PATIENCE.total_seconds())
+    return handle, watching
+
+
+async def check_it_ended_once(
+    handle: AsyncTaskHandle[GenerateImageOutput],
+    watching: asyncio.Task[list[TaskEvent]],
+    receiver: Receiver,
+    *,
+    attempts: int,
+) -> None:
+    """The task succeeded; its watcher saw every fact once and in order; one webhook tells of it."""
+    task = await handle.wait(timeout=PATIENCE)
+    assert task.attempt == attempts
+    assert len((await handle.result()).images) == 4
+    facts = await watching
+    assert [fact.sequence for fact in facts] == list(range(1, task.sequence + 1))
+    assert facts[-1].HasField("task_succeeded")
+    webhooks = await receiver.arrived()
+    told = verify(webhooks[0].body, webhooks[0].headers, SECRET)
+    assert (told.task_id, told.status) == (handle.id, "completed")
+    assert {webhook.id for webhook in webhooks} == {told.id}
+
+
+async def test_a_task_ends_once_though_all_but_its_worker_are_killed_in_its_middle(
+    plane: Plane,
+) -> None:
     async with Receiver() as receiver, plane.client() as client:
-        handle = await client.submit(
-            GenerateImageInput(prompt="a lighthouse", steps=150, count=4, seed=1),
-            output=GenerateImageOutput,
-            callback_url=receiver.url,
-        )
-        running = asyncio.Event()
-        watching = asyncio.create_task(watched(handle, running))
-        await asyncio.wait_for(running.wait(), PATIENCE.total_seconds())
-        # When a process is killed with -9, and started anew as its supervisor would
-        if victim == "runner":
-            (runner,) = plane.runners()
-            runner.kill()
-        else:
+        handle, watching = await in_its_middle(client, receiver)
+        # When each is killed with -9, and started anew as its supervisor would
+        for victim in ("control", "upkeep", "sidecar"):
             await asyncio.to_thread(plane.restart, victim)
-        # Then the task succeeds; only its own worker's death costs an attempt
-        task = await handle.wait(timeout=PATIENCE)
+        # Then no attempt is lost
+        await check_it_ended_once(handle, watching, receiver, attempts=1)
+
+
+async def test_a_task_ends_once_though_its_runner_is_killed_in_its_middle(plane: Plane) -> None:
+    async with Receiver() as receiver, plane.client() as client:
+        handle, watching = await in_its_middle(client, receiver)
+        (runner,) = plane.runners()
+        runner.kill()
+        await check_it_ended_once(handle, watching, receiver, attempts=2)
         stored = await plane.ledger.writer.read(handle.id)
-        assert stored.state is TaskState.SUCCEEDED
-        attempts = 2 if victim in {"worker", "runner"} else 1
-        assert task.attempt == attempts
-        assert len((await handle.result()).images) == 4
-        # And the watcher saw every fact once and in order, across whatever broke
-        facts = await watching
-        assert [fact.sequence for fact in facts] == list(range(1, task.sequence + 1))
-        assert facts[-1].HasField("task_succeeded")
-        # And one webhook, under one id, tells the outcome
-        webhooks = await receiver.arrived()
-        told = verify(webhooks[0].body, webhooks[0].headers, SECRET)
-        assert (told.task_id, told.status) == (handle.id, "completed")
-        assert {webhook.id for webhook in webhooks} == {told.id}
+        assert stored.ended_attempts[0].failure.reason is FailureReason.WORKER_LOST
 
 
-async def test_an_outage_of_redis_refuses_submissions_and_burns_no_attempt(plane: Plane) -> None:
+async def test_a_task_ends_once_though_its_worker_is_killed_and_what_it_left_is_swept(
+    plane: Plane,
+) -> None:
+    """Killed between an upload and the commit that would have referred to it."""
+    folder = Path(plane.environment["CALLSHEET_STATE_DIR"]) / "artifacts"
+    store = ArtifactStore(folder.as_uri())
+    async with Receiver() as receiver, plane.client() as client:
+        handle, watching = await in_its_middle(client, receiver)
+
+        async def uploaded() -> list[str]:
+            return store.list_keys(PROJECT, handle.id)
+
+        lost = await eventually(uploaded, within=PATIENCE)
+        await asyncio.to_thread(plane.restart, "worker")
+        await check_it_ended_once(handle, watching, receiver, attempts=2)
+        kept = sorted(image.key for image in (await handle.result()).images)
+    assert set(lost).isdisjoint(kept)
+    assert set(lost) < set(store.list_keys(PROJECT, handle.id))
+    # The sweeper leaves what the result refers to, and nothing else.
+    later = datetime.now(UTC) + timedelta(hours=2)  # noqa: TID251  # files bear the system's time
+    await ArtifactSweeper(plane.ledger.store, store, clock=lambda: later).run_once()
+    assert sorted(store.list_keys(PROJECT, handle.id)) == kept
+
+
+async def test_an_outage_of_redis_refuses_submissions_and_burns_no_attempt(
+    tmp_path: Path,
+) -> None:
     """The outage is longer than a lease: nothing may be taken from a worker that lives."""
-    async with plane.client() as client:
+    async with whole_plane(tmp_path, queues="system") as plane, plane.client() as client:
         # Given a running task, and one that was accepted but cannot run yet
         running = await client.submit(PingInput(duration=Duration(seconds=12)), output=PingOutput)
         await plane.ledger.until(running.id, lambda task: task.state is TaskState.RUNNING)
@@ -120,7 +167,9 @@ def outlast_a_lease() -> None:
     threading.Event().wait(4)
 
 
-async def test_a_cancelled_image_stops_within_a_step_and_the_next_task_runs(plane: Plane) -> None:
+async def test_a_cancelled_image_stops_within_a_step_and_a_full_disk_fails_clearly(
+    plane: Plane,
+) -> None:
     async with plane.client() as client:
         handle = await client.submit(
             GenerateImageInput(prompt="x", steps=150, count=8), output=GenerateImageOutput
@@ -141,15 +190,11 @@ async def test_a_cancelled_image_stops_within_a_step_and_the_next_task_runs(plan
         )
         assert (await after.result(timeout=PATIENCE)).steps == 2
         assert [process.pid for process in plane.runners()] == [runner.pid]
-
-
-async def test_a_full_artifact_disk_fails_the_attempt_clearly(plane: Plane) -> None:
-    # Given an artifact folder that nothing can be written into
-    artifacts = Path(plane.environment["CALLSHEET_STATE_DIR"]) / "artifacts"
-    if artifacts.exists():
-        artifacts.rename(artifacts.with_name("aside"))
-    artifacts.write_text("a file, where a folder must be")
-    async with plane.client() as client:
+        # Given an artifact folder that nothing can be written into
+        artifacts = Path(plane.environment["CALLSHEET_STATE_DIR"]) / "artifacts"
+        if artifacts.exists():
+            artifacts.rename(artifacts.with_name("aside"))
+        artifacts.write_text("a file, where a folder must be")
         handle = await client.submit(
             GenerateImageInput(prompt="x", steps=1), output=GenerateImageOutput
         )
@@ -159,31 +204,3 @@ async def test_a_full_artifact_disk_fails_the_attempt_clearly(plane: Plane) -> N
         artifacts.unlink()
         task = await handle.wait(timeout=PATIENCE)
         assert task.attempt == 2
-
-
-async def test_what_a_killed_worker_had_uploaded_is_swept_once_the_task_has_succeeded(
-    plane: Plane,
-) -> None:
-    """Killed between an upload and the commit that would refer to it."""
-    folder = Path(plane.environment["CALLSHEET_STATE_DIR"]) / "artifacts"
-    store = ArtifactStore(folder.as_uri())
-    async with plane.client() as client:
-        # Given a worker that was killed when its first of several images was stored
-        handle = await client.submit(
-            GenerateImageInput(prompt="x", steps=60, count=2, seed=1), output=GenerateImageOutput
-        )
-
-        async def uploaded() -> list[str]:
-            return store.list_keys(PROJECT, handle.id)
-
-        lost = await eventually(uploaded, within=PATIENCE)
-        await asyncio.to_thread(plane.restart, "worker")
-        # When the second attempt has succeeded
-        output = await handle.result(timeout=PATIENCE)
-        kept = sorted(image.key for image in output.images)
-        assert set(lost).isdisjoint(kept)
-        assert set(lost) < set(store.list_keys(PROJECT, handle.id))
-    # Then the sweeper leaves what the result refers to, and nothing else
-    later = datetime.now(UTC) + timedelta(hours=2)  # noqa: TID251  # files bear the system's time
-    await ArtifactSweeper(plane.ledger.store, store, clock=lambda: later).run_once()
-    assert sorted(store.list_keys(PROJECT, handle.id)) == kept

@@ -100,7 +100,7 @@ def test_settings_do_not_change() -> None:
         ("CALLSHEET_LEASE_SECONDS", "1e308", "must be a number of seconds"),
         ("CALLSHEET_LEASE_SECONDS", "0.5", "must be 1 to 3600 seconds"),
         ("CALLSHEET_DRAIN_SECONDS", "-1", "must be 0 to 3600 seconds"),
-        ("CALLSHEET_RETENTION_DAYS", "0", "must be 1/24 to 3650 days"),
+        ("CALLSHEET_RETENTION_DAYS", "0", "must be 2 to 3650 days"),
         ("CALLSHEET_LOG_LEVEL", "loud", "must be 'debug', 'info', 'warning' or 'error'"),
         ("CALLSHEET_STATE_DIR", "x" * 1025, "must be a path of at most 1024 characters"),
     ],

@@ -48,8 +48,9 @@ class Plane:
         self.ledger: Cell = redis_cell(connection, CELL)
         self.key = ""
 
-    async def start(self) -> None:
-        """Start every process, and make a key."""
+    async def start(self, *, queues: str) -> None:
+        """Start every process, and make a key; the worker serves the queues, or all."""
+        self.environment = {**self.environment, "CALLSHEET_WORKER_QUEUES": queues}
         _, self.key = await create_key(
             self.redis,
             cell=CELL,
@@ -94,11 +95,11 @@ class Plane:
 
 
 @asynccontextmanager
-async def whole_plane(folder: Path) -> AsyncGenerator[Plane]:
+async def whole_plane(folder: Path, *, queues: str = "") -> AsyncGenerator[Plane]:
     """A plane that runs, ended at the end."""
     plane = Plane(folder)
     try:
-        await plane.start()
+        await plane.start(queues=queues)
         yield plane
     finally:
         await plane.stop()

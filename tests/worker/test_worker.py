@@ -105,7 +105,7 @@ async def test_a_cancel_request_whose_word_was_lost_is_seen_with_the_renewal(pla
 async def test_sigterm_finishes_what_is_short_and_hands_back_what_is_long(
     plane: Cell, valkey_server: EmbeddedValkey, cell: str, tmp_path: Path
 ) -> None:
-    variables = environment(valkey_server, cell, tmp_path, CALLSHEET_DRAIN_SECONDS="11")
+    variables = environment(valkey_server, cell, tmp_path, CALLSHEET_DRAIN_SECONDS="16")
     with room("worker", variables) as worker:
         short, long = await running(plane, seconds=1), await running(plane)
         assert worker.terminate() == 0

@@ -23,12 +23,14 @@ from callsheet.v1.task_spec_pb2 import TaskSpec
 from callsheet.worker.in_worker import run_in_worker
 from callsheet.worker.lease_keeper import LeaseKeeper
 from callsheet.worker.progress import ProgressReporter
-from callsheet.worker.runner_host import RunnerHost
+from callsheet.worker.runner_host import RunnerHost, RunnerUnavailable
 from callsheet.worker.running import Running, RunningAttempts, StopCause
 
 #: How long a thread waits for the loop beyond what the attempt itself may take: the loop keeps
 #: trying to record an outcome for an hour while the ledger is away.
 _RECORDING: Final = timedelta(hours=2)
+#: How long a slot stays taken when no runner can be started for it.
+WITHOUT_RUNNER: Final = timedelta(seconds=30)
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -70,10 +72,11 @@ class Performer:
 
     async def hand_back(self, running: Running, *, reason: str) -> None:
         """Give back an attempt that did not run."""
-        await self._recorded(
-            running,
-            self._attempts.hand_back(running.task, attempt=running.attempt, reason=reason),
-        )
+        back = self._attempts.hand_back(running.task, attempt=running.attempt, reason=reason)
+        try:
+            await self._recorded(back)
+        finally:
+            self._running.remove(running)
 
     def _perform_here(self, running: Running) -> None:
         reporter = self._reporter(running)
@@ -81,7 +84,11 @@ class Performer:
         def on_progress(progress: task_pb2.Progress) -> None:
             self._loop.call_soon_threadsafe(reporter.report, progress)
 
-        ended = run_in_worker(running, on_progress=on_progress)
+        try:
+            ended = run_in_worker(running, on_progress=on_progress)
+        except Exception:  # noqa: BLE001  # a defect here must not keep the lease for ever
+            _log.exception("attempt_broken")
+            ended = AttemptEnded(task_id=running.task.id)
         # Not waited for: this thread is free for the next attempt while the outcome is recorded.
         self._loop.call_soon_threadsafe(self._conclude_soon, running, ended, reporter)
 
@@ -93,17 +100,33 @@ class Performer:
 
     async def _performed_in_runner(self, running: Running, trace_parent: str) -> None:
         reporter = self._reporter(running)
-        if running.cause is None:
-            ended = await self._run(running, trace_parent, reporter)
-        else:
-            ended = AttemptEnded(task_id=running.task.id, stopped=True)
-        await self._conclude(running, ended, reporter)
-
-    async def _run(
-        self, running: Running, trace_parent: str, reporter: ProgressReporter
-    ) -> AttemptEnded:
         # A slot was taken for the attempt, so one of the class's runners is idle.
         host = next(host for host in self._hosts[running.kind.resource_class] if not host.task_id)
+        try:
+            await host.start()
+            ended = await self._run(running, host, trace_parent, reporter)
+        except RunnerUnavailable as error:
+            await self._without_runner(running, str(error))
+            return
+        except Exception:  # noqa: BLE001  # a defect here must not keep the lease for ever
+            _log.exception("attempt_broken")
+            ended = AttemptEnded(task_id=running.task.id)
+        await self._conclude(running, ended, reporter)
+
+    async def _without_runner(self, running: Running, reason: str) -> None:
+        """Give the attempt back, and keep its slot for a while: other workers may be healthy."""
+        _log.error("runner_unavailable", reason=reason)
+        self._running.keep_slot(running)
+        await self.hand_back(running, reason=f"no runner: {reason}")
+        if running.cause is not StopCause.SHUTDOWN:
+            await asyncio.sleep(WITHOUT_RUNNER.total_seconds())
+        running.free_slot()
+
+    async def _run(
+        self, running: Running, host: RunnerHost, trace_parent: str, reporter: ProgressReporter
+    ) -> AttemptEnded:
+        if running.cause is not None:
+            return AttemptEnded(task_id=running.task.id, stopped=True)
         running.stop_runner = lambda: host.stop(running.task.id)
         try:
             return await host.run(
@@ -127,13 +150,22 @@ class Performer:
     async def _conclude(
         self, running: Running, ended: AttemptEnded, reporter: ProgressReporter
     ) -> None:
-        """Record how the attempt ended."""
+        """Record how the attempt ended; whatever goes wrong, its lease is renewed no more."""
+        try:
+            await self._record(running, ended, reporter)
+        except Exception:  # noqa: BLE001  # a defect here must not keep the lease for ever
+            _log.exception("attempt_not_concluded")
+        finally:
+            self._running.remove(running)
+
+    async def _record(
+        self, running: Running, ended: AttemptEnded, reporter: ProgressReporter
+    ) -> None:
         await reporter.close()
         running.concluding = True
         task, attempt = running.task, running.attempt
         if running.cause is StopCause.LEASE_LOST:
             _log.warning("lease_lost", worker=self._attempts.worker)
-            self._running.remove(running)
             return
         match ended.WhichOneof("outcome"):
             case "output":
@@ -155,9 +187,9 @@ class Performer:
             case _:
                 failure = Failure(FailureReason.INTERNAL, "the attempt ended without an outcome")
                 recording = self._attempts.fail(task, attempt=attempt, failure=failure)
-        await self._recorded(running, recording)
+        await self._recorded(recording)
 
-    async def _recorded(self, running: Running, recording: Coroutine[object, object, Task]) -> None:
+    async def _recorded(self, recording: Coroutine[object, object, Task]) -> None:
         try:
             task = await recording
             _log.debug("attempt_ended", state=task.state.value)
@@ -166,8 +198,6 @@ class Performer:
         except LedgerError as error:
             # The lease will run out, and the task be taken up again.
             _log.error("outcome_not_recorded", reason=str(error))
-        finally:
-            self._running.remove(running)
 
     def _reporter(self, running: Running) -> ProgressReporter:
         return ProgressReporter(

@@ -61,6 +61,7 @@ class RunningAttempts:
 
     def __init__(self) -> None:
         self._attempts: dict[tuple[str, int], Running] = {}
+        self._keeping: set[Running] = set()
         self._none = asyncio.Event()
         self._none.set()
 
@@ -81,9 +82,15 @@ class RunningAttempts:
         """Note that the attempt's outcome is recorded, or will never be; free its slot."""
         if self._attempts.pop((running.task.id, running.attempt), None) is None:
             return
-        running.free_slot()
+        if running not in self._keeping:
+            running.free_slot()
+        self._keeping.discard(running)
         if not self._attempts:
             self._none.set()
+
+    def keep_slot(self, running: Running) -> None:
+        """Leave the attempt's slot taken when it is removed; whoever asked for this frees it."""
+        self._keeping.add(running)
 
     async def none_left(self) -> None:
         """Return when no attempt runs."""

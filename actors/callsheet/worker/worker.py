@@ -3,8 +3,10 @@
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import dramatiq
@@ -17,12 +19,13 @@ from callsheet.broker.slots import Slots
 from callsheet.broker.task_actors import declare_actors
 from callsheet.ledger.attempts import Attempts
 from callsheet.ledger.catalog import ResourceClass, TaskType
+from callsheet.ledger.errors import LedgerError
 from callsheet.ledger.model import Task
 from callsheet.ledger.registry import Registry
 from callsheet.ledger.store import Candidate, Store
 from callsheet.worker.lease_keeper import LeaseKeeper
 from callsheet.worker.ledger_clock import LedgerClock
-from callsheet.worker.performer import Performer
+from callsheet.worker.performer import WITHOUT_RUNNER, Performer
 from callsheet.worker.presence import Presence
 from callsheet.worker.runner_host import RunnerHost
 from callsheet.worker.running import Running, RunningAttempts, StopCause
@@ -30,7 +33,7 @@ from callsheet.worker.running import Running, RunningAttempts, StopCause
 #: How often Dramatiq's threads look whether they are to stop.
 _THREAD_TIMEOUT: Final = timedelta(milliseconds=500)
 #: What killing runners and recording hand-backs may take beyond a grace period.
-_LAST_WORDS: Final = timedelta(seconds=3)
+_LAST_WORDS: Final = timedelta(seconds=2)
 _CANCEL_AGAIN: Final = timedelta(milliseconds=200)
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -65,7 +68,9 @@ class LedgerWorker:
         self._catalog = catalog
         self._shape = shape
         self._clock = clock
+        self._attempts = attempts
         self._running = RunningAttempts()
+        self._returning: set[asyncio.Task[None]] = set()
         self._keeper = LeaseKeeper(attempts, store, self._running)
         self._performer = Performer(
             attempts,
@@ -89,7 +94,7 @@ class LedgerWorker:
                 shape.slots[kind],
                 queues=queues,
                 device=shape.device if kind is ResourceClass.DEVICE else "",
-                deliver=self._deliver,
+                deliver=partial(self._deliver, shape.slots[kind]),
                 shuffle=_shuffled,
             )
             for kind, queues in shape.queues.items()
@@ -120,7 +125,10 @@ class LedgerWorker:
             await _cancelled(claiming)
             await self._drain()
             await _cancelled(keeping)
-            await self.presence.end()
+            # A registry that is away forgets the worker by itself.
+            with suppress(TimeoutError, LedgerError):
+                async with asyncio.timeout(_LAST_WORDS.total_seconds()):
+                    await self.presence.end()
 
     async def _until(self, stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
         stopping = asyncio.create_task(stop.wait())
@@ -133,14 +141,15 @@ class LedgerWorker:
         """Let attempts end by themselves while there is time; hand back the others."""
         self.presence.draining = True
         grace = max(kind.grace_period for kind in self._catalog.values()) + _LAST_WORDS
-        patience = max(timedelta(0), self._shape.drain_timeout - grace)
+        # What follows the attempts has its share of the time too.
+        patience = max(timedelta(0), self._shape.drain_timeout - grace - 3 * _LAST_WORDS)
         if not await self._none_left(within=patience):
             for running in self._running:
                 running.stop(StopCause.SHUTDOWN)
             if not await self._none_left(within=grace):
                 _log.error("attempts_abandoned", tasks=[one.task.id for one in self._running])
-        for hosts in self._shape.hosts.values():
-            await asyncio.gather(*(host.close() for host in hosts))
+        hosts = [host for of_class in self._shape.hosts.values() for host in of_class]
+        await asyncio.gather(*(host.close() for host in hosts))
         milliseconds = _LAST_WORDS // timedelta(milliseconds=1)
         await asyncio.to_thread(self._threads.stop, timeout=milliseconds)
         self._feed.drain()
@@ -154,12 +163,28 @@ class LedgerWorker:
             return False
         return True
 
-    def _deliver(self, task: Task) -> None:
-        kind = self._catalog[task.submission.task_type]
+    def _deliver(self, slots: Slots, task: Task) -> None:
+        kind = self._catalog.get(task.submission.task_type)
+        if kind is None:
+            returning = asyncio.create_task(self._return_stranger(slots, task))
+            self._returning.add(returning)
+            returning.add_done_callback(self._returning.discard)
+            return
         if task.start_time is not None:
             self._clock.set(task.start_time)
-        self._running.add(Running(task, kind, self._shape.slots[kind.resource_class]))
+        self._running.add(Running(task, kind, slots))
         self._feed.put(actor=kind.name, task_id=task.id, attempt=task.attempt)
+
+    async def _return_stranger(self, slots: Slots, task: Task) -> None:
+        """Give back a task of a type that only newer workers know, and keep its slot a while."""
+        _log.error("task_type_unknown", task_id=task.id)
+        reason = "this worker does not know the task type"
+        try:
+            await self._attempts.hand_back(task, attempt=task.attempt, reason=reason)
+        except LedgerError as error:
+            _log.error("outcome_not_recorded", task_id=task.id, reason=str(error))
+        await asyncio.sleep(WITHOUT_RUNNER.total_seconds())
+        slots.release()
 
     def _unused(self, task_id: str, attempt: int) -> None:
         running = self._running.find(task_id, attempt)

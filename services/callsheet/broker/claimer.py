@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -17,6 +18,8 @@ from callsheet.ledger.store import Candidate, Store
 HINTS_STAY_GOOD: Final = timedelta(milliseconds=100)
 #: A lost wake-up costs at most this.
 LONGEST_SLEEP: Final = timedelta(seconds=1)
+#: How long a stopping claimer waits for a claim on its way.
+LAST_CLAIM: Final = timedelta(seconds=5)
 _AFTER_ERROR: Final = timedelta(seconds=1)
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -74,7 +77,7 @@ class Claimer:
         try:
             started, ready = await asyncio.shield(claiming)
         except asyncio.CancelledError:
-            await claiming
+            await _finished(claiming)
             raise
         if ready:
             missed = candidates and not started
@@ -93,3 +96,14 @@ class Claimer:
         for task in claims.tasks:
             self._deliver(task)
         return len(claims.tasks), claims.ready
+
+
+async def _finished(claiming: asyncio.Future[tuple[int, tuple[Candidate, ...]]]) -> None:
+    """Return when the claim is through, however often its claimer is cancelled meanwhile."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + LAST_CLAIM.total_seconds()
+    while not claiming.done() and (left := end - loop.time()) > 0:
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({claiming}, timeout=left)
+    # A ledger that is away for longer is not waited for: what it started, the rescuer returns.
+    claiming.cancel()

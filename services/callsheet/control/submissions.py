@@ -1,5 +1,6 @@
 """Batches of submissions: each request checked, and accepted or refused, on its own."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,6 +17,9 @@ from callsheet.v1.task_service_pb2 import SubmitTaskRequest, SubmitTasksResult
 #: of work between two looks at what else waits.
 CHUNK: Final = 128
 
+#: What became of a chunk: a result for each request, or the refusal that concerns them all.
+Outcome = list[SubmitTasksResult] | LedgerError
+
 
 class Submissions:
     """Accepts batches, chunk by chunk, in order."""
@@ -29,27 +33,31 @@ class Submissions:
     ) -> list[SubmitTasksResult]:
         """Return what became of each request, in order.
 
-        What concerns all requests (a missing role, a ledger that is full or away) is raised when
-        it comes first; when some were accepted before, it is the answer of all that were not.
+        What concerns all requests (a missing role, a ledger that is full or away) is raised; when
+        others were accepted all the same, it is the answer of those that were not.
         """
-        results: list[SubmitTasksResult] = []
-        while len(results) < len(requests):
-            chunk = requests[len(results) : len(results) + CHUNK]
-            try:
-                results += await self._accept(principal, chunk, trace_parent)
-            except LedgerError as refusal:
-                if not results:
-                    raise
-                refused = SubmitTasksResult(refusal=to_refusal(refusal))
-                results += [refused] * (len(requests) - len(results))
-        return results
+        outcomes: list[asyncio.Task[Outcome]] = []
+        async with asyncio.TaskGroup() as group:
+            for start in range(0, len(requests), CHUNK):
+                checked = [
+                    self._command(request, trace_parent)
+                    for request in requests[start : start + CHUNK]
+                ]
+                outcomes.append(group.create_task(self._accept(principal, checked)))
+                # It is on its way to the ledger before the next chunk is looked at; two at a time.
+                await asyncio.sleep(0)
+                if len(outcomes) > 1 and isinstance(await outcomes[-2], LedgerError):
+                    break
+        return _results([outcome.result() for outcome in outcomes], len(requests))
 
     async def _accept(
-        self, principal: Principal, requests: Sequence[SubmitTaskRequest], trace_parent: str
-    ) -> list[SubmitTasksResult]:
-        checked = [self._command(request, trace_parent) for request in requests]
+        self, principal: Principal, checked: Sequence[SubmitCommand | LedgerError]
+    ) -> Outcome:
         commands = [item for item in checked if isinstance(item, SubmitCommand)]
-        answers = iter(await self._ledger.submit_many(principal, commands))
+        try:
+            answers = iter(await self._ledger.submit_many(principal, commands))
+        except LedgerError as refusal:
+            return refusal
         return [
             _result(next(answers) if isinstance(item, SubmitCommand) else item) for item in checked
         ]
@@ -68,3 +76,21 @@ def _result(answer: Task | LedgerError) -> SubmitTasksResult:
     if isinstance(answer, LedgerError):
         return SubmitTasksResult(refusal=to_refusal(answer))
     return SubmitTasksResult(task=accepted_to_proto(answer))
+
+
+def _results(outcomes: Sequence[Outcome], count: int) -> list[SubmitTasksResult]:
+    """Return the chunks' results as one; a refused chunk's refusal is that of each request."""
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, LedgerError)]
+    if len(refusals) == len(outcomes):
+        raise refusals[0]
+    results: list[SubmitTasksResult] = []
+    for outcome in outcomes:
+        if isinstance(outcome, LedgerError):
+            results += _refused(outcome, min(CHUNK, count - len(results)))
+        else:
+            results += outcome
+    return results + (_refused(refusals[0], count - len(results)) if refusals else [])
+
+
+def _refused(refusal: LedgerError, times: int) -> list[SubmitTasksResult]:
+    return [SubmitTasksResult(refusal=to_refusal(refusal))] * times

@@ -17,13 +17,14 @@ from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
 from callsheet.client import TaskClient, TaskHandle
-from callsheet.client.webhooks import Webhook, verify
+from callsheet.client.errors import CallsheetError
+from callsheet.client.webhooks import Webhook, WebhookRejected, verify
 from callsheet.embedded.demo_receiver import Received, Receiver
 from callsheet.runtime.settings import Settings
 from callsheet.tasks.v1.artifact_pb2 import Artifact
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput, GenerateImageOutput
 from callsheet.v1.task_event_pb2 import TaskEvent
-from callsheet.v1.task_pb2 import Task, TaskState
+from callsheet.v1.task_pb2 import Progress, Task, TaskState
 
 _PROJECT: Final = "default"
 _START: Final = timedelta(minutes=3)
@@ -31,6 +32,8 @@ _TASK: Final = timedelta(minutes=10)
 _WEBHOOK: Final = timedelta(seconds=60)
 _STOP: Final = timedelta(seconds=60)
 _BAR: Final = 24
+#: What belongs to a plane that is not the demo's.
+_FOREIGN: Final = frozenset({"REDIS_URL", "R2_PUBLIC_URL"})
 
 
 class DemoFailed(Exception):
@@ -70,7 +73,7 @@ def run_demo(settings: Settings) -> int:
             address = str(ready["grpc_address"])
             with TaskClient(address, key=str(ready["key"]), project=_PROJECT) as client:
                 story = _told(client, receiver, secret=str(secret))
-    except DemoFailed as failure:
+    except (DemoFailed, CallsheetError, WebhookRejected, subprocess.SubprocessError) as failure:
         print(f"callsheetd: {failure}", file=sys.stderr)
         return 1
     print(json.dumps(story.summary()))
@@ -86,8 +89,12 @@ def _told(client: TaskClient, receiver: Receiver, *, secret: str) -> Story:
         metadata={"scene": "12A"},
     )
     print(f"\nsubmitted   task {handle.id}, a generate_image of project {_PROJECT}")
-    _show_progress(handle)
+    _show_facts(handle)
     task = handle.wait(timeout=_TASK)
+    # Signals may be missed; the newest progress is kept with its task.
+    if task.progress.percentage != 100:
+        raise DemoFailed(f"progress ended at {task.progress.percentage} %")
+    _show_progress(task.progress)
     image = handle.result().images[0]
     file = _opened(image)
     received = _received(receiver)
@@ -103,20 +110,20 @@ def _told(client: TaskClient, receiver: Receiver, *, secret: str) -> Story:
     return story
 
 
-def _show_progress(handle: TaskHandle[GenerateImageOutput]) -> None:
-    """Print each fact on a line, and progress as a bar that grows to 100 %."""
-    percentage = 0.0
+def _show_facts(handle: TaskHandle[GenerateImageOutput]) -> None:
+    """Print what happens to the task, as it happens."""
     for event in handle.watch(timeout=_TASK):
-        kind = event.WhichOneof("event")
-        if kind == "progress":
-            percentage = event.progress.percentage
-            full = round(_BAR * percentage / 100)
-            bar = "█" * full + "·" * (_BAR - full)
-            print(f"progress    {bar} {percentage:5.1f} %  {event.progress.message}")
+        if event.HasField("progress"):
+            if event.progress.percentage < 100:
+                _show_progress(event.progress)
         else:
             print(f"fact {event.sequence:<6} {_fact(event)}")
-    if percentage != 100:
-        raise DemoFailed(f"progress ended at {percentage} %")
+
+
+def _show_progress(progress: Progress) -> None:
+    full = round(_BAR * progress.percentage / 100)
+    bar = "█" * full + "·" * (_BAR - full)
+    print(f"progress    {bar} {progress.percentage:5.1f} %  {progress.message}")
 
 
 def _fact(event: TaskEvent) -> str:
@@ -171,10 +178,14 @@ def _between(task: Task, field: str) -> float:
 
 def _environment(folder: Path) -> dict[str, str]:
     """A plane of the demo's own: another one on this machine stays as it is."""
-    inherited = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _FOREIGN and not name.startswith("CALLSHEET_")
+    }
     # Port 0: whichever is free.
     own = {"CALLSHEET_STATE_DIR": str(folder), "CALLSHEET_GRPC_ADDRESS": "127.0.0.1:0"}
-    return inherited | own
+    return inherited | own | {"GRPC_VERBOSITY": "ERROR"}
 
 
 def _command(*words: str) -> list[str]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final, cast
 
+import psutil
 import structlog
 from redis.exceptions import RedisError
 
@@ -177,7 +178,9 @@ class Up:
         )
 
     async def _start_valkey(self, supervisor: Supervisor) -> str:
-        valkey = EmbeddedValkey(self._settings.state_dir / VALKEY)
+        # With a limit, submissions are refused in time; without one the kernel would decide.
+        limit = psutil.virtual_memory().total // 2
+        valkey = EmbeddedValkey(self._settings.state_dir / VALKEY, max_memory_bytes=limit)
         deadline = Deadline(_LOAD_TIMEOUT)
         while not valkey.take_folder():
             # A command such as `callsheetd keys` may just be using it.

@@ -5,18 +5,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+import structlog
+
 from callsheet.ledger import machine
 from callsheet.ledger.catalog import TaskType
 from callsheet.ledger.codec import decode_task, encode_progress, start_template
-from callsheet.ledger.errors import LeaseLost
+from callsheet.ledger.errors import LeaseLost, UnknownVersion
 from callsheet.ledger.instants import instant
 from callsheet.ledger.log import Log
 from callsheet.ledger.model import Failure, Progress, Task, Usage
-from callsheet.ledger.store import Applied, Candidate, Claim, Commit
+from callsheet.ledger.store import Applied, Candidate, Claim, Commit, Stored
 from callsheet.ledger.writer import Writer
 
 #: Candidates a claim asks for beyond its free slots, so that others' luck leaves some.
 WINDOW: Final = 16
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +73,7 @@ class Attempts:
             candidates=tuple(candidates),
         )
         claimed = await self._writer.store.claim(claim)
-        tasks = tuple(decode_task(stored) for stored in claimed.started)
-        return Claims(tasks, claimed.ready, instant(claimed.time))
+        return Claims(_readable(claimed.started), claimed.ready, instant(claimed.time))
 
     async def renew(self, attempts: Sequence[tuple[str, int]]) -> list[int]:
         """Extend leases (task id, attempt); answer each task's sequence, or 0 for a lost lease."""
@@ -134,6 +137,17 @@ class Attempts:
         answer = (await self._writer.store.commit([commit]))[0]
         if not isinstance(answer, Applied):
             raise LeaseLost(task.id, attempt)
+
+
+def _readable(started: Sequence[Stored]) -> tuple[Task, ...]:
+    """Leave out what only newer workers can read: its lease will end, and one of them take it."""
+    tasks: list[Task] = []
+    for stored in started:
+        try:
+            tasks.append(decode_task(stored))
+        except UnknownVersion as error:
+            _log.error("task_unreadable", task_id=stored.task_id, reason=str(error))
+    return tuple(tasks)
 
 
 def _signal(task: Task, attempt: int, progress: Progress) -> bytes:

@@ -1,5 +1,6 @@
 """What clients may ask of the ledger. Every question names its principal."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -74,6 +75,7 @@ class Ledger:
         self._catalog = catalog
         self._listing = Listing(writer.store, writer.keys)
         self._unlooked = SUBMISSIONS_A_LOOK
+        self._looking = asyncio.Lock()
 
     async def submit(self, principal: Principal, command: SubmitCommand) -> Task:
         """Accept a task, or return the one that the same request made before.
@@ -164,18 +166,15 @@ class Ledger:
 
     async def _admit(self, count: int) -> None:
         """Refuse before the store is full; looked at once in a while, as it costs a round trip."""
-        self._unlooked += count
-        if self._unlooked < SUBMISSIONS_A_LOOK:
-            return
-        # One looks for all that come in while it waits; after a refusal the next one looks again.
-        self._unlooked = 0
-        try:
+        # One looks at a time, and who comes meanwhile waits: so submissions keep their order.
+        async with self._looking:
+            self._unlooked += count
+            if self._unlooked < SUBMISSIONS_A_LOOK:
+                return
             used, limit = await self._writer.store.room()
             if limit and used > ADMISSION_SHARE * limit:
                 raise LedgerFull(used, limit)
-        except LedgerError:
-            self._unlooked = SUBMISSIONS_A_LOOK
-            raise
+            self._unlooked = 0
 
     def _prepare(
         self, principal: Principal, command: SubmitCommand
@@ -232,8 +231,7 @@ def _accepted(
     if answer.stored is None:
         return TaskNotFound(commit.task_id)
     task = decode_task(answer.stored)
-    # A repeated request comes with a trace of its own.
-    if replace(task.submission, trace_parent="") != replace(submission, trace_parent=""):
+    if _asked(task.submission) != _asked(submission):
         return RequestIdReused(request_id, task.id)
     return task
 
@@ -258,3 +256,8 @@ def _facts_at_hand(stored: Stored, after: int) -> tuple[bytes, ...] | None:
             return (stored.first, stored.last)
         case _:
             return None
+
+
+def _asked(submission: Submission) -> Submission:
+    """Return what the client asked for: not the task type's terms, nor the request's own trace."""
+    return replace(submission, queue="", max_attempts=0, time_limit=NO_TIME, trace_parent="")

@@ -154,7 +154,7 @@ DrainDuration = Annotated[
 RetentionDuration = Annotated[
     timedelta,
     BeforeValidator(_days),
-    _within(timedelta(hours=1), timedelta(days=3650), wanted="1/24 to 3650 days"),
+    _within(timedelta(days=2), timedelta(days=3650), wanted="2 to 3650 days"),
 ]
 
 WebhookTimeLimit = Annotated[
