@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from callsheet.ledger.access import Principal, Role
@@ -122,4 +122,4 @@ def ping(echo: str = "", **changes: object) -> SubmitCommand:
     """Return a command that submits a ping."""
     spec = TaskSpec(ping=PingInput(echo=echo)).SerializeToString(deterministic=True)
     command = SubmitCommand(spec=spec, task_type="ping")
-    return replace(command, **changes)
+    return command._replace(**changes)

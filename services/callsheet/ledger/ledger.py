@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from callsheet.ledger import machine
 from callsheet.ledger.access import Principal, Role
@@ -32,8 +32,7 @@ ADMISSION_SHARE: Final = 0.8
 SUBMISSIONS_A_LOOK: Final = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmitCommand:
+class SubmitCommand(NamedTuple):
     """A wish to submit; None means the task type's own."""
 
     spec: bytes
@@ -44,7 +43,7 @@ class SubmitCommand:
     delay: timedelta = NO_TIME
     expire_after: timedelta | None = None
     callback_url: str = ""
-    metadata: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    metadata: Mapping[str, str] = NOTHING
     trace_parent: str = ""
 
 
