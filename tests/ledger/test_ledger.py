@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from callsheet.ledger import machine
+from callsheet.ledger import listing, machine
 from callsheet.ledger.access import Principal, Role
 from callsheet.ledger.errors import (
     IllegalTransition,
@@ -257,3 +257,22 @@ async def test_a_delay_and_an_expiry_stand_in_their_indexes(plane: Cell) -> None
     await plane.ledger.cancel(OWNER, task.id, reason="")
     assert await plane.store.count(plane.keys.delayed) == 0
     assert await plane.store.count(plane.keys.expiring) == 0
+
+
+async def test_a_page_ends_early_when_its_tasks_are_large(
+    plane: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a page always fits into one answer."""
+    monkeypatch.setattr(listing, "PAGE_BYTES", 300)
+    tasks = [await plane.ledger.submit(OWNER, ping("x" * 200)) for _ in range(5)]
+    token, sizes = "", list[int]()
+    seen: list[str] = []
+    while True:
+        page = await plane.ledger.page(OWNER, TaskFilter(""), page_size=4, page_token=token)
+        sizes.append(len(page.tasks))
+        seen += (task.id for task in page.tasks)
+        token = page.next_token
+        if not token:
+            break
+    assert max(sizes) == 2
+    assert seen == [task.id for task in reversed(tasks)]

@@ -128,15 +128,20 @@ class _Watcher:
         """Yield what has come in since; a gap means that the store must be read again."""
         while not self._is_over and (fact := self._inbox.take()) is not None:
             if fact.sequence == self._seen + 1:
+                # The last progress comes before the end that it led to.
+                if fact.is_final and (signal := self._newest()) is not None:
+                    yield signal
                 self._note(fact)
                 yield fact.payload
             elif fact.sequence > self._seen:
                 self._inbox.fall_behind()
-        if self._is_over:
-            return
+        if not self._is_over and (signal := self._newest()) is not None:
+            yield signal
+
+    def _newest(self) -> bytes | None:
+        """Return the newest progress that waits, unless an older attempt reported it."""
         signal = self._inbox.take_signal(up_to=self._seen)
-        if signal is not None and signal.attempt >= self._attempt:
-            yield signal.payload
+        return signal.payload if signal is not None and signal.attempt >= self._attempt else None
 
     async def _facts(self) -> list[bytes]:
         """Read on from what was seen; a ledger that is away is waited for."""

@@ -17,6 +17,8 @@ from callsheet.ledger.store import Store
 SCANNED: Final = 1_000
 #: Running tasks read for one page: more than all slots of a large cell.
 RUNNING: Final = 10_000
+#: Bytes of specs and outputs past which a page is full, however few its tasks.
+PAGE_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +59,20 @@ class Listing:
         if wanted.state is TaskState.RUNNING:
             return await self._running(wanted, size, below)
         found: list[Task] = []
-        scanned = 0
-        while len(found) < size and scanned < SCANNED:
+        scanned = held = 0
+        while len(found) < size and scanned < SCANNED and held < PAGE_BYTES:
             entries = await self._store.page(self._key(wanted), below=below, limit=size)
             scanned += max(1, len(entries))
             for (_, score), task in zip(entries, await self._tasks(entries), strict=True):
                 below = score
                 if task is not None and wanted.matches(task):
                     found.append(task)
-                if len(found) == size:
+                    held += len(task.submission.spec) + len(task.output)
+                if len(found) == size or held >= PAGE_BYTES:
                     break
-            if len(entries) < size and len(found) < size:
+            else:
+                if len(entries) == size:
+                    continue
                 return Page(tuple(found), "")
         return Page(tuple(found), _token(below, wanted))
 
