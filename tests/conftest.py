@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -13,6 +14,10 @@ from callsheet.runtime.redis import connect
 # gRPC's handlers of fork crash a child that is forked while its threads work; none of our children
 # uses what it inherits of gRPC. It is read when gRPC is imported, which is after this.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+# Started in the background by a shell without job control, this process ignores Ctrl-C, and so
+# would every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
