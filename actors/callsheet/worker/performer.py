@@ -100,9 +100,10 @@ class Performer:
 
     async def _performed_in_runner(self, running: Running, trace_parent: str) -> None:
         reporter = self._reporter(running)
-        # A slot was taken for the attempt, so one of the class's runners is idle.
-        host = next(host for host in self._hosts[running.kind.resource_class] if not host.task_id)
         try:
+            # A slot was taken for the attempt, so one of the class's runners is idle.
+            hosts = self._hosts[running.kind.resource_class]
+            host = next(host for host in hosts if not host.task_id)
             await host.start()
             ended = await self._run(running, host, trace_parent, reporter)
         except RunnerUnavailable as error:
