@@ -46,6 +46,8 @@ class TaskEvent(message.Message):
     TASK_SUCCEEDED_FIELD_NUMBER: builtins.int
     TASK_FAILED_FIELD_NUMBER: builtins.int
     TASK_CANCELLED_FIELD_NUMBER: builtins.int
+    MEDIA_REGISTERED_FIELD_NUMBER: builtins.int
+    CONTEXT_RETRIEVED_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
     version: builtins.int
     """The version of this message's meaning: 1. Refuse one you do not know."""
@@ -92,6 +94,14 @@ class TaskEvent(message.Message):
         """Fact: the Task was stopped. Final."""
 
     @builtins.property
+    def media_registered(self) -> MediaRegistered:
+        """Fact: artifacts of a Task that succeeded were registered with the media library."""
+
+    @builtins.property
+    def context_retrieved(self) -> ContextRetrieved:
+        """Fact: what bears on the Task was retrieved for its running attempt."""
+
+    @builtins.property
     def progress(self) -> task_pb2.Progress:
         """Signal: the running attempt came further."""
 
@@ -111,13 +121,15 @@ class TaskEvent(message.Message):
         task_succeeded: TaskSucceeded | None = ...,
         task_failed: TaskFailed | None = ...,
         task_cancelled: TaskCancelled | None = ...,
+        media_registered: MediaRegistered | None = ...,
+        context_retrieved: ContextRetrieved | None = ...,
         progress: task_pb2.Progress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "event", b"event", "progress", b"progress", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "context_retrieved", b"context_retrieved", "event", b"event", "media_registered", b"media_registered", "progress", b"progress", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "epoch", b"epoch", "event", b"event", "progress", b"progress", "sequence", b"sequence", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_id", b"task_id", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded", "time", b"time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "context_retrieved", b"context_retrieved", "epoch", b"epoch", "event", b"event", "media_registered", b"media_registered", "progress", b"progress", "sequence", b"sequence", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_id", b"task_id", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded", "time", b"time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = typing.Literal["task_submitted", "attempt_started", "attempt_failed", "attempt_returned", "cancel_requested", "task_succeeded", "task_failed", "task_cancelled", "progress"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = typing.Literal["task_submitted", "attempt_started", "attempt_failed", "attempt_returned", "cancel_requested", "task_succeeded", "task_failed", "task_cancelled", "media_registered", "context_retrieved", "progress"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -330,8 +342,12 @@ class TaskSucceeded(message.Message):
     ATTEMPT_FIELD_NUMBER: builtins.int
     OUTPUT_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
+    QUALITY_FIELD_NUMBER: builtins.int
+    REUSED_FROM_FIELD_NUMBER: builtins.int
     attempt: builtins.int
     """The attempt's number."""
+    reused_from: builtins.str
+    """The id of the Task whose output was used again. Empty: the output is the Task's own."""
     @builtins.property
     def output(self) -> any_pb2.Any:
         """The output message of the task type."""
@@ -340,16 +356,22 @@ class TaskSucceeded(message.Message):
     def usage(self) -> task_pb2.Usage:
         """What the Task used."""
 
+    @builtins.property
+    def quality(self) -> task_pb2.Quality:
+        """How good the output is by a named measure. Unset: no measure was computed."""
+
     def __init__(
         self,
         *,
         attempt: builtins.int = ...,
         output: any_pb2.Any | None = ...,
         usage: task_pb2.Usage | None = ...,
+        quality: task_pb2.Quality | None = ...,
+        reused_from: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["output", b"output", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["output", b"output", "quality", b"quality", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "output", b"output", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "output", b"output", "quality", b"quality", "reused_from", b"reused_from", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -396,5 +418,53 @@ class TaskCancelled(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class MediaRegistered(message.Message):
+    """Artifacts of a Task that succeeded were registered with the media library."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    MEDIA_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def media(self) -> containers.RepeatedCompositeFieldContainer[task_pb2.RegisteredMedia]:
+        """What was registered, in the order of the output's artifacts."""
+
+    def __init__(
+        self,
+        *,
+        media: abc.Iterable[task_pb2.RegisteredMedia] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["media", b"media"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ContextRetrieved(message.Message):
+    """What bears on the Task was retrieved for its running attempt."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    CONTEXT_FIELD_NUMBER: builtins.int
+    attempt: builtins.int
+    """The attempt's number."""
+    @builtins.property
+    def context(self) -> task_pb2.TaskContext:
+        """What was retrieved."""
+
+    def __init__(
+        self,
+        *,
+        attempt: builtins.int = ...,
+        context: task_pb2.TaskContext | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["context", b"context"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "context", b"context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

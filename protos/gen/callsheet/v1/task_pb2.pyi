@@ -156,6 +156,41 @@ FAILURE_REASON_INTERNAL: FailureReason.ValueType  # 12
 FAILURE_REASON_ARTIFACT_STORE: FailureReason.ValueType  # 13
 """An artifact could not be stored."""
 
+class _CallbackEvent:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CallbackEventEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_CallbackEvent.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    CALLBACK_EVENT_UNSPECIFIED: _CallbackEvent.ValueType  # 0
+    """Refused."""
+    CALLBACK_EVENT_QUEUED: _CallbackEvent.ValueType  # 1
+    """The Task was accepted."""
+    CALLBACK_EVENT_STARTED: _CallbackEvent.ValueType  # 2
+    """An attempt started."""
+    CALLBACK_EVENT_PROGRESS: _CallbackEvent.ValueType  # 3
+    """The running attempt came further: the newest progress, at most once a second."""
+    CALLBACK_EVENT_RETRYING: _CallbackEvent.ValueType  # 4
+    """An attempt failed, or was given back, and another one will follow."""
+    CALLBACK_EVENT_CANCELLED: _CallbackEvent.ValueType  # 5
+    """The running Task was asked to stop."""
+
+class CallbackEvent(_CallbackEvent, metaclass=_CallbackEventEnumTypeWrapper):
+    """What a webhook tells besides the end of a Task, which it always tells. New events may be added."""
+
+CALLBACK_EVENT_UNSPECIFIED: CallbackEvent.ValueType  # 0
+"""Refused."""
+CALLBACK_EVENT_QUEUED: CallbackEvent.ValueType  # 1
+"""The Task was accepted."""
+CALLBACK_EVENT_STARTED: CallbackEvent.ValueType  # 2
+"""An attempt started."""
+CALLBACK_EVENT_PROGRESS: CallbackEvent.ValueType  # 3
+"""The running attempt came further: the newest progress, at most once a second."""
+CALLBACK_EVENT_RETRYING: CallbackEvent.ValueType  # 4
+"""An attempt failed, or was given back, and another one will follow."""
+CALLBACK_EVENT_CANCELLED: CallbackEvent.ValueType  # 5
+"""The running Task was asked to stop."""
+
 @typing.final
 class Task(message.Message):
     """One requested unit of work."""
@@ -213,6 +248,10 @@ class Task(message.Message):
     CANCEL_REQUESTED_FIELD_NUMBER: builtins.int
     CANCEL_REASON_FIELD_NUMBER: builtins.int
     ENDED_ATTEMPTS_FIELD_NUMBER: builtins.int
+    MEDIA_FIELD_NUMBER: builtins.int
+    CONTEXT_FIELD_NUMBER: builtins.int
+    QUALITY_FIELD_NUMBER: builtins.int
+    REUSED_FROM_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The server-assigned id: a UUID."""
     project: builtins.str
@@ -247,6 +286,8 @@ class Task(message.Message):
     """Whether the Task was asked to stop."""
     cancel_reason: builtins.str
     """Why the Task was asked to stop. Empty: it was not, or no reason was given."""
+    reused_from: builtins.str
+    """The id of the Task whose output this one was answered with. Empty: the output is its own."""
     @builtins.property
     def spec(self) -> task_spec_pb2.TaskSpec:
         """What was asked for."""
@@ -303,6 +344,18 @@ class Task(message.Message):
     def ended_attempts(self) -> containers.RepeatedCompositeFieldContainer[EndedAttempt]:
         """The failed attempts before the latest one, oldest first; at most the last 8."""
 
+    @builtins.property
+    def media(self) -> containers.RepeatedCompositeFieldContainer[RegisteredMedia]:
+        """What was registered with the media library after the Task succeeded, in the order of its artifacts."""
+
+    @builtins.property
+    def context(self) -> TaskContext:
+        """What the plane knew that bears on the Task when its latest attempt started. Unset: nothing was asked for or came."""
+
+    @builtins.property
+    def quality(self) -> Quality:
+        """How good the output is by a named measure. Unset: the task type has none, or it could not be computed."""
+
     def __init__(
         self,
         *,
@@ -337,10 +390,14 @@ class Task(message.Message):
         cancel_requested: builtins.bool = ...,
         cancel_reason: builtins.str = ...,
         ended_attempts: abc.Iterable[EndedAttempt] | None = ...,
+        media: abc.Iterable[RegisteredMedia] | None = ...,
+        context: TaskContext | None = ...,
+        quality: Quality | None = ...,
+        reused_from: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "callback", b"callback", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "failure", b"failure", "output", b"output", "progress", b"progress", "queue_position", b"queue_position", "ready_time", b"ready_time", "result", b"result", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "callback", b"callback", "context", b"context", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "failure", b"failure", "output", b"output", "progress", b"progress", "quality", b"quality", "queue_position", b"queue_position", "ready_time", b"ready_time", "result", b"result", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "attempt", b"attempt", "callback", b"callback", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "end_time", b"end_time", "ended_attempts", b"ended_attempts", "epoch", b"epoch", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "max_attempts", b"max_attempts", "metadata", b"metadata", "output", b"output", "priority", b"priority", "progress", b"progress", "project", b"project", "queue", b"queue", "queue_position", b"queue_position", "ready_time", b"ready_time", "result", b"result", "retry_of", b"retry_of", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "task_type", b"task_type", "trace_parent", b"trace_parent", "update_time", b"update_time", "usage", b"usage", "wait_reason", b"wait_reason", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "attempt", b"attempt", "callback", b"callback", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "context", b"context", "create_time", b"create_time", "end_time", b"end_time", "ended_attempts", b"ended_attempts", "epoch", b"epoch", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "max_attempts", b"max_attempts", "media", b"media", "metadata", b"metadata", "output", b"output", "priority", b"priority", "progress", b"progress", "project", b"project", "quality", b"quality", "queue", b"queue", "queue_position", b"queue_position", "ready_time", b"ready_time", "result", b"result", "retry_of", b"retry_of", "reused_from", b"reused_from", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "task_type", b"task_type", "trace_parent", b"trace_parent", "update_time", b"update_time", "usage", b"usage", "wait_reason", b"wait_reason", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__queue_position: _TypeAlias = typing.Literal["queue_position"]  # noqa: Y015
     _WhichOneofArgType__queue_position: _TypeAlias = typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
@@ -500,21 +557,199 @@ class Usage(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class RegisteredMedia(message.Message):
+    """An artifact that the media library (PayloadCMS) owns a document of."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    URI_FIELD_NUMBER: builtins.int
+    PAYLOAD_MEDIA_ID_FIELD_NUMBER: builtins.int
+    uri: builtins.str
+    """The artifact's URI."""
+    payload_media_id: builtins.str
+    """The id of the document in the media library."""
+    def __init__(
+        self,
+        *,
+        uri: builtins.str = ...,
+        payload_media_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["payload_media_id", b"payload_media_id", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TaskContext(message.Message):
+    """What is known that bears on a Task: data for its handler, never instructions."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    KNOWLEDGE_FIELD_NUMBER: builtins.int
+    SIMILAR_TASKS_FIELD_NUMBER: builtins.int
+    RETRIEVE_TIME_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def knowledge(self) -> containers.RepeatedCompositeFieldContainer[Knowledge]:
+        """What the project knows, the nearest in meaning first; at most 8."""
+
+    @builtins.property
+    def similar_tasks(self) -> containers.RepeatedCompositeFieldContainer[SimilarTask]:
+        """Ended Tasks of the project that resemble this one, the most similar first; at most 8."""
+
+    @builtins.property
+    def retrieve_time(self) -> timestamp_pb2.Timestamp:
+        """When it was retrieved."""
+
+    def __init__(
+        self,
+        *,
+        knowledge: abc.Iterable[Knowledge] | None = ...,
+        similar_tasks: abc.Iterable[SimilarTask] | None = ...,
+        retrieve_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["retrieve_time", b"retrieve_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["knowledge", b"knowledge", "retrieve_time", b"retrieve_time", "similar_tasks", b"similar_tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Knowledge(message.Message):
+    """One thing a project knows."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    source: builtins.str
+    """Where it comes from, such as the id of a document."""
+    text: builtins.str
+    """What it says; at most 4,096 characters."""
+    score: builtins.float
+    """How near it is in meaning, from -1 to 1."""
+    def __init__(
+        self,
+        *,
+        source: builtins.str = ...,
+        text: builtins.str = ...,
+        score: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["score", b"score", "source", b"source", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SimilarTask(message.Message):
+    """An ended Task that resembles another one."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: builtins.int
+    TASK_TYPE_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    task_id: builtins.str
+    """Its id."""
+    task_type: builtins.str
+    """Its task type."""
+    status: builtins.str
+    """How it ended, as a webhook says it: completed or failed."""
+    text: builtins.str
+    """What it was asked for, for people; at most 4,096 characters."""
+    score: builtins.float
+    """How near it is in meaning, from -1 to 1."""
+    def __init__(
+        self,
+        *,
+        task_id: builtins.str = ...,
+        task_type: builtins.str = ...,
+        status: builtins.str = ...,
+        text: builtins.str = ...,
+        score: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["score", b"score", "status", b"status", "task_id", b"task_id", "task_type", b"task_type", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Quality(message.Message):
+    """How good an output is, computed by a measure that is named."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    @typing.final
+    class PartsEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MEASURE_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    PARTS_FIELD_NUMBER: builtins.int
+    measure: builtins.str
+    """The measure and its version, such as image-focus-exposure-1: scores of two measures do not compare."""
+    score: builtins.float
+    """From 0, useless, to 1."""
+    @builtins.property
+    def parts(self) -> containers.ScalarMap[builtins.str, builtins.float]:
+        """What the score is made of, by name."""
+
+    def __init__(
+        self,
+        *,
+        measure: builtins.str = ...,
+        score: builtins.float = ...,
+        parts: abc.Mapping[builtins.str, builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["measure", b"measure", "parts", b"parts", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class Callback(message.Message):
     """Where webhooks of a Task go."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     URL_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
     url: builtins.str
     """An http or https URL of at most 2,048 characters. Private addresses are refused unless a setting allows them."""
+    @builtins.property
+    def events(self) -> containers.RepeatedScalarFieldContainer[CallbackEvent.ValueType]:
+        """What is told besides the end. Empty: only the end."""
+
     def __init__(
         self,
         *,
         url: builtins.str = ...,
+        events: abc.Iterable[CallbackEvent.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["events", b"events", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -44,6 +44,8 @@ class EventRecord(message.Message):
     TASK_SUCCEEDED_FIELD_NUMBER: builtins.int
     TASK_FAILED_FIELD_NUMBER: builtins.int
     TASK_CANCELLED_FIELD_NUMBER: builtins.int
+    MEDIA_REGISTERED_FIELD_NUMBER: builtins.int
+    CONTEXT_RETRIEVED_FIELD_NUMBER: builtins.int
     version: builtins.int
     """The version of the meaning: 1. An unknown one is refused."""
     sequence: builtins.int
@@ -84,6 +86,14 @@ class EventRecord(message.Message):
     def task_cancelled(self) -> task_event_pb2.TaskCancelled:
         """The task was stopped."""
 
+    @builtins.property
+    def media_registered(self) -> task_event_pb2.MediaRegistered:
+        """Artifacts were registered with the media library."""
+
+    @builtins.property
+    def context_retrieved(self) -> task_event_pb2.ContextRetrieved:
+        """What bears on the task was retrieved."""
+
     def __init__(
         self,
         *,
@@ -99,12 +109,14 @@ class EventRecord(message.Message):
         task_succeeded: task_event_pb2.TaskSucceeded | None = ...,
         task_failed: task_event_pb2.TaskFailed | None = ...,
         task_cancelled: task_event_pb2.TaskCancelled | None = ...,
+        media_registered: task_event_pb2.MediaRegistered | None = ...,
+        context_retrieved: task_event_pb2.ContextRetrieved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "fact", b"fact", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "context_retrieved", b"context_retrieved", "fact", b"fact", "media_registered", b"media_registered", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "fact", b"fact", "operation", b"operation", "sequence", b"sequence", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded", "time", b"time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "context_retrieved", b"context_retrieved", "fact", b"fact", "media_registered", b"media_registered", "operation", b"operation", "sequence", b"sequence", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded", "time", b"time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_fact: _TypeAlias = typing.Literal["task_submitted", "attempt_started", "attempt_failed", "attempt_returned", "cancel_requested", "task_succeeded", "task_failed", "task_cancelled"]  # noqa: Y015
+    _WhichOneofReturnType_fact: _TypeAlias = typing.Literal["task_submitted", "attempt_started", "attempt_failed", "attempt_returned", "cancel_requested", "task_succeeded", "task_failed", "task_cancelled", "media_registered", "context_retrieved"]  # noqa: Y015
     _WhichOneofArgType_fact: _TypeAlias = typing.Literal["fact", b"fact"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_fact) -> _WhichOneofReturnType_fact | None: ...
 
@@ -130,6 +142,10 @@ class TaskRecord(message.Message):
     FAILURE_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
     ENDED_ATTEMPTS_FIELD_NUMBER: builtins.int
+    MEDIA_FIELD_NUMBER: builtins.int
+    CONTEXT_FIELD_NUMBER: builtins.int
+    QUALITY_FIELD_NUMBER: builtins.int
+    REUSED_FROM_FIELD_NUMBER: builtins.int
     version: builtins.int
     """The version of the meaning: 1. An unknown one is refused."""
     update_time: builtins.int
@@ -152,6 +168,8 @@ class TaskRecord(message.Message):
     """Whether the task was asked to stop."""
     cancel_reason: builtins.str
     """Why it was asked to stop."""
+    reused_from: builtins.str
+    """The id of the task whose output was used again."""
     @builtins.property
     def ready_delay(self) -> duration_pb2.Duration:
         """How long after update_time a pending task may start. Unset: at once."""
@@ -172,6 +190,18 @@ class TaskRecord(message.Message):
     def ended_attempts(self) -> containers.RepeatedCompositeFieldContainer[task_pb2.EndedAttempt]:
         """The attempts that failed; an end_time left out is update_time."""
 
+    @builtins.property
+    def media(self) -> containers.RepeatedCompositeFieldContainer[task_pb2.RegisteredMedia]:
+        """What was registered with the media library."""
+
+    @builtins.property
+    def context(self) -> task_pb2.TaskContext:
+        """What bears on the task."""
+
+    @builtins.property
+    def quality(self) -> task_pb2.Quality:
+        """How good the output is."""
+
     def __init__(
         self,
         *,
@@ -191,10 +221,14 @@ class TaskRecord(message.Message):
         failure: task_pb2.Failure | None = ...,
         usage: task_pb2.Usage | None = ...,
         ended_attempts: abc.Iterable[task_pb2.EndedAttempt] | None = ...,
+        media: abc.Iterable[task_pb2.RegisteredMedia] | None = ...,
+        context: task_pb2.TaskContext | None = ...,
+        quality: task_pb2.Quality | None = ...,
+        reused_from: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "output", b"output", "ready_delay", b"ready_delay", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["context", b"context", "failure", b"failure", "output", b"output", "quality", b"quality", "ready_delay", b"ready_delay", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "device", b"device", "ended_attempts", b"ended_attempts", "failure", b"failure", "failures", b"failures", "output", b"output", "ready_delay", b"ready_delay", "sequence", b"sequence", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "usage", b"usage", "version", b"version", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "context", b"context", "device", b"device", "ended_attempts", b"ended_attempts", "failure", b"failure", "failures", b"failures", "media", b"media", "output", b"output", "quality", b"quality", "ready_delay", b"ready_delay", "reused_from", b"reused_from", "sequence", b"sequence", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "usage", b"usage", "version", b"version", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
