@@ -1,9 +1,9 @@
 """What clients may ask, on every store."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from callsheet.ledger import listing, machine
 from callsheet.ledger.access import Principal, Role

@@ -224,7 +224,7 @@ async def fill(plane: Cell) -> Submission:
 
     async def submit_many() -> None:
         for number in range(MANY):
-            await plane.store.commit([plane.writer.submission(f"t-{number}", submission)])
+            await plane.store.commit([plane.writer.submission(f"t-{number}", submission)[1]])
 
     with pytest.raises(LedgerFull):
         await submit_many()
@@ -236,7 +236,7 @@ async def test_an_end_and_a_submission_of_one_batch_are_answered_apart(
 ) -> None:
     async with own_server(tmp_path, cell, max_memory_bytes=8 * MEBIBYTE) as (_, plane, _redis):
         task = await running(plane)
-        refused = plane.writer.submission("late", await fill(plane))
+        refused = plane.writer.submission("late", await fill(plane))[1]
         # Given both in one batch: they are put in the same turn of the loop
         ended, refusal = await asyncio.gather(
             plane.attempts().succeed(task, attempt=1, output=b"", usage=Usage()),

@@ -41,7 +41,7 @@ async def submitted(
 ) -> Task:
     """Commit a submission, and return the task."""
     terms_of = submission(priority, delay=delay)
-    commit = plane.writer.submission(task_id, terms_of)
+    commit = plane.writer.submission(task_id, terms_of)[1]
     (answer,) = await plane.store.commit([commit])
     assert isinstance(answer, Applied)
     time = instant(answer.time)
@@ -294,7 +294,7 @@ async def test_moves_without_an_event_take_no_sequence(plane: Cell) -> None:
 
 
 async def test_pages_go_from_the_newest_to_the_oldest_and_miss_nobody(plane: Cell) -> None:
-    commits = [plane.writer.submission(f"t-{n}", submission()) for n in range(10)]
+    commits = [plane.writer.submission(f"t-{n}", submission())[1] for n in range(10)]
     await plane.store.commit(commits)
     key, below, seen = plane.keys.project("default"), None, list[str]()
     while page := await plane.store.page(key, below=below, limit=3):

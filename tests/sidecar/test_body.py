@@ -1,13 +1,13 @@
 """The body of a webhook, byte for byte."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
+from msgspec.structs import replace
 
 from callsheet.ledger.model import Failure, FailureReason, Submission, Task, TaskState, Usage
 from callsheet.sidecar.body import final_body

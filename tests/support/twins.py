@@ -1,10 +1,11 @@
 """Two cells that are asked the same things under the same ids, and may differ in times alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Final, cast
+
+from msgspec.structs import replace
 
 from callsheet.ledger.catalog import TaskType, task_types
 from callsheet.ledger.index import Keys

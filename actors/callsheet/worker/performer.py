@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
+from msgspec.structs import replace
 from structlog.contextvars import bound_contextvars
 
 from callsheet.internal.v1.pipe_pb2 import AttemptEnded, RunAttempt

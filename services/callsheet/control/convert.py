@@ -105,15 +105,13 @@ def task_to_proto(
     return message
 
 
-def accepted_to_proto(task: Task) -> task_pb2.Task:
-    """Return what a batch's answer tells of an accepted task."""
-    message = task_pb2.Task()
+def write_accepted(message: task_pb2.Task, task: Task) -> None:
+    """Write what a batch's answer tells of an accepted task."""
     message.id = task.id
     message.project = task.submission.project
     message.state = STATE_TO_PROTO[task.state]
     message.sequence = task.sequence
     _set_time(message.create_time, task.create_time)
-    return message
 
 
 def fact_to_proto(record: EventRecord, *, task_id: str, epoch: str) -> TaskEvent:

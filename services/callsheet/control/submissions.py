@@ -4,21 +4,21 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from callsheet.control.convert import accepted_to_proto, to_command
+from callsheet.control.convert import to_command, write_accepted
 from callsheet.control.errors import to_refusal
 from callsheet.control.validation import Validation
 from callsheet.ledger.access import Principal
 from callsheet.ledger.errors import LedgerError
 from callsheet.ledger.ledger import Ledger, SubmitCommand
 from callsheet.ledger.model import Task
-from callsheet.v1.task_service_pb2 import SubmitTaskRequest, SubmitTasksResult
+from callsheet.v1.task_service_pb2 import SubmitTaskRequest, SubmitTasksResponse
 
 #: Requests that are checked and committed together: one call of the commit script, and a moment
 #: of work between two looks at what else waits.
 CHUNK: Final = 128
 
-#: What became of a chunk: a result for each request, or the refusal that concerns them all.
-Outcome = list[SubmitTasksResult] | LedgerError
+#: What became of a chunk: an answer for each request, or the refusal that concerns them all.
+Outcome = list[Task | LedgerError] | LedgerError
 
 
 class Submissions:
@@ -30,7 +30,7 @@ class Submissions:
 
     async def accept(
         self, principal: Principal, requests: Sequence[SubmitTaskRequest], *, trace_parent: str
-    ) -> list[SubmitTasksResult]:
+    ) -> SubmitTasksResponse:
         """Return what became of each request, in order.
 
         What concerns all requests (a missing role, a ledger that is full or away) is raised; when
@@ -48,7 +48,7 @@ class Submissions:
                 await asyncio.sleep(0)
                 if len(outcomes) > 1 and isinstance(await outcomes[-2], LedgerError):
                     break
-        return _results([outcome.result() for outcome in outcomes], len(requests))
+        return _response(_answers([outcome.result() for outcome in outcomes], len(requests)))
 
     async def _accept(
         self, principal: Principal, checked: Sequence[SubmitCommand | LedgerError]
@@ -58,9 +58,7 @@ class Submissions:
             answers = iter(await self._ledger.submit_many(principal, commands))
         except LedgerError as refusal:
             return refusal
-        return [
-            _result(next(answers) if isinstance(item, SubmitCommand) else item) for item in checked
-        ]
+        return [next(answers) if isinstance(item, SubmitCommand) else item for item in checked]
 
     def _command(
         self, request: SubmitTaskRequest, trace_parent: str
@@ -72,25 +70,27 @@ class Submissions:
         return to_command(request, trace_parent=trace_parent)
 
 
-def _result(answer: Task | LedgerError) -> SubmitTasksResult:
-    if isinstance(answer, LedgerError):
-        return SubmitTasksResult(refusal=to_refusal(answer))
-    return SubmitTasksResult(task=accepted_to_proto(answer))
-
-
-def _results(outcomes: Sequence[Outcome], count: int) -> list[SubmitTasksResult]:
-    """Return the chunks' results as one; a refused chunk's refusal is that of each request."""
+def _answers(outcomes: Sequence[Outcome], count: int) -> list[Task | LedgerError]:
+    """Return the chunks' answers as one; a refused chunk's refusal is that of each request."""
     refusals = [outcome for outcome in outcomes if isinstance(outcome, LedgerError)]
     if len(refusals) == len(outcomes):
         raise refusals[0]
-    results: list[SubmitTasksResult] = []
+    answers: list[Task | LedgerError] = []
     for outcome in outcomes:
         if isinstance(outcome, LedgerError):
-            results += _refused(outcome, min(CHUNK, count - len(results)))
+            answers += [outcome] * min(CHUNK, count - len(answers))
         else:
-            results += outcome
-    return results + (_refused(refusals[0], count - len(results)) if refusals else [])
+            answers += outcome
+    return answers + ([refusals[0]] * (count - len(answers)) if refusals else [])
 
 
-def _refused(refusal: LedgerError, times: int) -> list[SubmitTasksResult]:
-    return [SubmitTasksResult(refusal=to_refusal(refusal))] * times
+def _response(answers: Sequence[Task | LedgerError]) -> SubmitTasksResponse:
+    # Written in place: a message that is given to another one is copied.
+    response = SubmitTasksResponse()
+    for answer in answers:
+        result = response.results.add()
+        if isinstance(answer, LedgerError):
+            result.refusal.CopyFrom(to_refusal(answer))
+        else:
+            write_accepted(result.task, answer)
+    return response

@@ -76,10 +76,9 @@ class TaskService:
     async def SubmitTasks(self, request: SubmitTasksRequest, call: Call) -> SubmitTasksResponse:
         """Accept or refuse each of up to 1,000 tasks."""
         self._validation.check(request)
-        results = await self._submissions.accept(
+        return await self._submissions.accept(
             call.principal, request.requests, trace_parent=call.trace_parent
         )
-        return SubmitTasksResponse(results=results)
 
     async def GetTask(self, request: GetTaskRequest, call: Call) -> GetTaskResponse:
         """Answer a task as it is, and why it waits."""

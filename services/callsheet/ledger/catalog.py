@@ -1,13 +1,13 @@
 """The task types, read from the contract itself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from functools import cache
 from types import MappingProxyType
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from msgspec import Struct
 
 from callsheet.ledger.model import Backoff
 from callsheet.tasks.v1 import options_pb2
@@ -29,8 +29,7 @@ _CLASSES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TaskType:
+class TaskType(Struct, frozen=True):
     """One arm of TaskSpec.input. Its name is also the actor's, the handler's and the word's."""
 
     name: str

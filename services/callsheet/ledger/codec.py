@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final, assert_never
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -32,12 +33,18 @@ from callsheet.ledger.model import (
     Submission,
     Task,
     TaskState,
+    Terms,
     Usage,
 )
 from callsheet.ledger.store import Stored
-from callsheet.v1 import task_event_pb2, task_pb2
+from callsheet.ledger.wire import length_delimited
+from callsheet.v1 import task_pb2
+from callsheet.v1.task_event_pb2 import TaskSubmitted as TaskSubmittedProto
 
 VERSION: Final = 1
+
+_TASK_SUBMITTED: Final = EventRecord.TASK_SUBMITTED_FIELD_NUMBER
+_SPEC: Final = TaskSubmittedProto.SPEC_FIELD_NUMBER
 
 #: Stands for the time that the store will stamp; no fact happened in 1970.
 UNSTAMPED: Final = instant(0)
@@ -55,10 +62,10 @@ REASON_FROM_PROTO: Final = {number: reason for reason, number in REASON_TO_PROTO
 
 def encode_event(event: Event, *, operation: int) -> bytes:
     """Return the event's record, but for the sequence and time that the store stamps."""
+    if isinstance(event, TaskSubmitted):
+        return _encode_submitted(event.submission, operation=operation)
     record = EventRecord(version=VERSION, operation=operation)
     match event:
-        case TaskSubmitted(submission):
-            _write_submission(record.task_submitted, submission)
         case AttemptStarted(attempt, worker, device, lease):
             started = record.attempt_started
             started.attempt, started.worker, started.device = attempt, worker, device
@@ -131,6 +138,8 @@ def event_of(record: EventRecord) -> Event:
 
 def encode_task(task: Task) -> bytes:
     """Return the task's record, but for the time that the store stamps."""
+    if task.sequence == 1:
+        return _encode_new_task(task.ready_delay)
     record = TaskRecord(
         version=VERSION,
         sequence=task.sequence,
@@ -153,6 +162,15 @@ def encode_task(task: Task) -> bytes:
         record.usage.CopyFrom(usage_to_proto(task.usage))
     for ended in task.ended_attempts:
         record.ended_attempts.append(_ended_to_proto(ended, stamped=task.update_time))
+    return record.SerializeToString()
+
+
+@lru_cache(maxsize=64)
+def _encode_new_task(ready_delay: timedelta) -> bytes:
+    """Return the record of a task that was just accepted: they hardly differ."""
+    record = TaskRecord(version=VERSION, sequence=1, state=STATE_TO_PROTO[TaskState.PENDING])
+    if ready_delay > NO_TIME:
+        record.ready_delay.FromTimedelta(ready_delay)
     return record.SerializeToString()
 
 
@@ -267,26 +285,44 @@ def duration(length: timedelta) -> Duration:
     return message
 
 
-def _write_submission(message: task_event_pb2.TaskSubmitted, submission: Submission) -> None:
-    # In place, and only what is set: this is on the way of every submission.
-    message.project = submission.project
-    message.spec.MergeFromString(submission.spec)
-    message.queue = submission.queue
-    message.priority = submission.priority
-    message.max_attempts = submission.max_attempts
-    _write_duration(message.time_limit, submission.time_limit)
+def _encode_submitted(submission: Submission, *, operation: int) -> bytes:
+    """Return TaskSubmitted's record.
+
+    On the way of every submission: what many share is encoded once, and the spec is bytes already.
+    """
+    fact = _shared(submission.terms) + length_delimited(_SPEC, submission.spec) + _own(submission)
+    head = EventRecord(version=VERSION, operation=operation).SerializeToString()
+    return head + length_delimited(_TASK_SUBMITTED, fact)
+
+
+@lru_cache(maxsize=1024)
+def _shared(terms: Terms) -> bytes:
+    message = TaskSubmittedProto(
+        project=terms.project,
+        queue=terms.queue,
+        priority=terms.priority,
+        max_attempts=terms.max_attempts,
+    )
+    _write_duration(message.time_limit, terms.time_limit)
+    if terms.delay > NO_TIME:
+        _write_duration(message.delay, terms.delay)
+    if terms.expire_after is not None:
+        _write_duration(message.expire_after, terms.expire_after)
+    return message.SerializeToString()
+
+
+def _own(submission: Submission) -> bytes:
+    """Return what a submission has to itself, beside its spec; most have nothing."""
+    message = TaskSubmittedProto()
     if submission.metadata:
         message.metadata.update(submission.metadata)
     if submission.trace_parent:
         message.trace_parent = submission.trace_parent
     if submission.retry_of:
         message.retry_of = submission.retry_of
-    if submission.delay > NO_TIME:
-        _write_duration(message.delay, submission.delay)
-    if submission.expire_after is not None:
-        _write_duration(message.expire_after, submission.expire_after)
     if submission.callback_url:
         message.callback.url = submission.callback_url
+    return message.SerializeToString()
 
 
 def _write_duration(message: Duration, length: timedelta) -> None:
@@ -294,7 +330,7 @@ def _write_duration(message: Duration, length: timedelta) -> None:
     message.nanos = 1000 * length.microseconds
 
 
-def _submission_from_proto(message: task_event_pb2.TaskSubmitted) -> Submission:
+def _submission_from_proto(message: TaskSubmittedProto) -> Submission:
     expires = message.HasField("expire_after")
     return Submission(
         project=message.project,

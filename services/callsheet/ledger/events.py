@@ -1,20 +1,19 @@
 """Everything that can happen to a task. Facts, in the past tense, never changed."""
 
-from dataclasses import dataclass
 from datetime import timedelta
+
+from msgspec import Struct
 
 from callsheet.ledger.model import Failure, Submission, Usage
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSubmitted:
+class TaskSubmitted(Struct, frozen=True):
     """The task was accepted. Always the first fact."""
 
     submission: Submission
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptStarted:
+class AttemptStarted(Struct, frozen=True):
     """A worker started an attempt."""
 
     attempt: int
@@ -23,31 +22,27 @@ class AttemptStarted:
     lease: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptFailed:
+class AttemptFailed(Struct, frozen=True):
     """An attempt failed, and another one will follow after the failure's retry_delay."""
 
     attempt: int
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptReturned:
+class AttemptReturned(Struct, frozen=True):
     """A worker gave an attempt back unfinished; it does not count as a failure."""
 
     attempt: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
+class CancelRequested(Struct, frozen=True):
     """A running task was asked to stop."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSucceeded:
+class TaskSucceeded(Struct, frozen=True):
     """The task ended with an output."""
 
     attempt: int
@@ -55,16 +50,14 @@ class TaskSucceeded:
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFailed:
+class TaskFailed(Struct, frozen=True):
     """The task failed; *attempt* is zero when none was started."""
 
     attempt: int
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class TaskCancelled:
+class TaskCancelled(Struct, frozen=True):
     """The task was stopped."""
 
     reason: str

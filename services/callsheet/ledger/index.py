@@ -4,11 +4,12 @@ All keys of a cell share the hash tag `{<cell>}`, so that one script may touch t
 """
 
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from callsheet.ledger.events import CancelRequested, Event
 from callsheet.ledger.instants import microseconds, span
-from callsheet.ledger.model import NO_TIME, Task, TaskState
+from callsheet.ledger.model import NO_TIME, Task, TaskState, Terms
 
 #: Scores of ready sets count from 2025-01-01: band and time fit a double exactly until 2053.
 SCORE_START: Final = 1_735_689_600_000_000
@@ -99,11 +100,14 @@ class Op(Enum):
 
 
 class Move(NamedTuple):
-    """One change of one index."""
+    """One change of one index; an empty *member* is the task's own id.
+
+    Tasks that are moved alike share their moves, and the commit script is told them once.
+    """
 
     op: Op
     key: str
-    member: str
+    member: str = ""
     score: int = 0
 
 
@@ -128,13 +132,13 @@ def moves(
 ) -> tuple[Move, ...]:
     """Return what a fact changes in the indexes; *retention* is in microseconds."""
     if before is None:
-        return (*_submitted(keys, after), *_waiting(keys, after, submitted=True))
+        return _submitted(keys, after.submission.terms)
     if after.is_final:
         return _ended(keys, before, after, retention)
     match after.state:
         case TaskState.PENDING:
             lease = Move(Op.REMOVE, keys.leases, lease_member(before.id, before.attempt))
-            return (lease, *_waiting(keys, after, submitted=False))
+            return (lease, *_waiting(keys, after))
         case TaskState.RUNNING if isinstance(event, CancelRequested):
             member = lease_member(after.id, after.attempt)
             return (Move(Op.TELL, keys.control(after.worker), member),)
@@ -144,7 +148,7 @@ def moves(
 
 def due_moves(keys: Keys, task: Task) -> tuple[Move, ...]:
     """Return what makes a delayed task ready."""
-    return (Move(Op.REMOVE, keys.delayed, task.id), *_ready(keys, task))
+    return (Move(Op.REMOVE, keys.delayed), *_ready(keys, task))
 
 
 def prune_moves(keys: Keys, task: Task) -> tuple[Move, ...]:
@@ -156,34 +160,29 @@ def prune_moves(keys: Keys, task: Task) -> tuple[Move, ...]:
         keys.project_type(project, task.submission.task_type),
         keys.project_final(project, task.state),
     )
-    listed = (Move(Op.REMOVE, place, task.id) for place in places)
-    return (*listed, Move(Op.FORGET, keys.task(task.id), task.id))
+    listed = (Move(Op.REMOVE, place) for place in places)
+    return (*listed, Move(Op.FORGET, keys.task(task.id)))
 
 
-def _submitted(keys: Keys, task: Task) -> tuple[Move, ...]:
-    project, task_type = task.submission.project, task.submission.task_type
+@lru_cache(maxsize=1024)
+def _submitted(keys: Keys, terms: Terms) -> tuple[Move, ...]:
     listed = (
-        Move(Op.ADD_AFTER, keys.project(project), task.id),
-        Move(Op.ADD_AFTER, keys.project_type(project, task_type), task.id),
-        Move(Op.ADD_AFTER, keys.project_live(project), task.id),
+        Move(Op.ADD_AFTER, keys.project(terms.project)),
+        Move(Op.ADD_AFTER, keys.project_type(terms.project, terms.task_type)),
+        Move(Op.ADD_AFTER, keys.project_live(terms.project)),
     )
-    after = task.submission.expire_after
-    if after is None:
-        return listed
-    return (*listed, Move(Op.ADD_AFTER, keys.expiring, task.id, span(after)))
+    if terms.expire_after is not None:
+        listed = (*listed, Move(Op.ADD_AFTER, keys.expiring, score=span(terms.expire_after)))
+    if terms.delay > NO_TIME:
+        return (*listed, Move(Op.ADD_AFTER, keys.delayed, score=span(terms.delay)))
+    ready = Move(Op.ADD_AFTER, keys.ready(terms.queue), score=priority_band(terms.priority))
+    return (*listed, ready, Move(Op.WAKE, keys.wake(terms.queue)))
 
 
-def _waiting(keys: Keys, task: Task, *, submitted: bool) -> tuple[Move, ...]:
+def _waiting(keys: Keys, task: Task) -> tuple[Move, ...]:
     if task.ready_delay > NO_TIME:
-        return (Move(Op.ADD_AFTER, keys.delayed, task.id, span(task.ready_delay)),)
-    if not submitted:
-        return _ready(keys, task)
-    band = priority_band(task.submission.priority)
-    queue = task.submission.queue
-    return (
-        Move(Op.ADD_AFTER, keys.ready(queue), task.id, band),
-        Move(Op.WAKE, keys.wake(queue), task.id),
-    )
+        return (Move(Op.ADD_AFTER, keys.delayed, score=span(task.ready_delay)),)
+    return _ready(keys, task)
 
 
 def _ready(keys: Keys, task: Task) -> tuple[Move, ...]:
@@ -191,8 +190,8 @@ def _ready(keys: Keys, task: Task) -> tuple[Move, ...]:
     score = priority_band(task.submission.priority) + microseconds(task.create_time)
     queue = task.submission.queue
     return (
-        Move(Op.ADD, keys.ready(queue), task.id, score),
-        Move(Op.WAKE, keys.wake(queue), task.id),
+        Move(Op.ADD, keys.ready(queue), score=score),
+        Move(Op.WAKE, keys.wake(queue)),
     )
 
 
@@ -200,18 +199,18 @@ def _ended(keys: Keys, before: Task, after: Task, retention: int) -> tuple[Move,
     project = after.submission.project
     created = microseconds(after.create_time)
     listed = (
-        Move(Op.REMOVE, keys.project_live(project), after.id),
-        Move(Op.ADD, keys.project_final(project, after.state), after.id, created),
-        Move(Op.ADD_AFTER, keys.final, after.id, retention),
+        Move(Op.REMOVE, keys.project_live(project)),
+        Move(Op.ADD, keys.project_final(project, after.state), score=created),
+        Move(Op.ADD_AFTER, keys.final, score=retention),
     )
     if after.submission.expire_after is not None:
-        listed = (*listed, Move(Op.REMOVE, keys.expiring, after.id))
+        listed = (*listed, Move(Op.REMOVE, keys.expiring))
     if before.state is TaskState.RUNNING:
         member = lease_member(before.id, before.attempt)
         return (Move(Op.REMOVE, keys.leases, member), *listed)
     queue = after.submission.queue
     return (
-        Move(Op.REMOVE, keys.ready(queue), after.id),
-        Move(Op.REMOVE, keys.delayed, after.id),
+        Move(Op.REMOVE, keys.ready(queue)),
+        Move(Op.REMOVE, keys.delayed),
         *listed,
     )

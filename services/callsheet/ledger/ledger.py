@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, NamedTuple
+
+from msgspec.structs import replace
 
 from callsheet.ledger import machine
 from callsheet.ledger.access import Principal, Role
@@ -64,6 +66,14 @@ class Watchable:
 
     reading: Reading
     facts: tuple[bytes, ...] | None
+
+
+class Prepared(NamedTuple):
+    """A task as it will be but for its times, the request that makes it, and its commit."""
+
+    task: Task
+    request_id: str
+    commit: Commit
 
 
 class Ledger:
@@ -175,9 +185,7 @@ class Ledger:
                 raise LedgerFull(used, limit)
             self._unlooked = 0
 
-    def _prepare(
-        self, principal: Principal, command: SubmitCommand
-    ) -> tuple[Submission, str, Commit] | LedgerError:
+    def _prepare(self, principal: Principal, command: SubmitCommand) -> Prepared | LedgerError:
         try:
             project = principal.project(command.project)
         except LedgerError as refusal:
@@ -199,39 +207,35 @@ class Ledger:
         )
         return self._commit(submission, command.request_id)
 
-    def _commit(self, submission: Submission, request_id: str) -> tuple[Submission, str, Commit]:
+    def _commit(self, submission: Submission, request_id: str) -> Prepared:
         if request_id:
             task_id = requested_task_id(submission.project, request_id)
         else:
             task_id = self._writer.ids.task_id()
-        return submission, request_id, self._writer.submission(task_id, submission)
+        task, commit = self._writer.submission(task_id, submission)
+        return Prepared(task, request_id, commit)
 
-    async def _accept(
-        self, prepared: Sequence[tuple[Submission, str, Commit] | LedgerError]
-    ) -> list[Task | LedgerError]:
-        commits = [item[2] for item in prepared if not isinstance(item, LedgerError)]
+    async def _accept(self, prepared: Sequence[Prepared | LedgerError]) -> list[Task | LedgerError]:
+        commits = [item.commit for item in prepared if isinstance(item, Prepared)]
         answers = iter(await self._writer.store.commit(commits) if commits else ())
         accepted: list[Task | LedgerError] = []
         for item in prepared:
             if isinstance(item, LedgerError):
                 accepted.append(item)
             else:
-                submission, request_id, commit = item
-                accepted.append(_accepted(submission, request_id, commit, next(answers)))
+                accepted.append(_accepted(item, next(answers)))
         return accepted
 
 
-def _accepted(
-    submission: Submission, request_id: str, commit: Commit, answer: Applied | Refused
-) -> Task | LedgerError:
+def _accepted(prepared: Prepared, answer: Applied | Refused) -> Task | LedgerError:
     if isinstance(answer, Applied):
         time = instant(answer.time)
-        return machine.evolve(None, machine.submit(submission), time=time, task_id=commit.task_id)
+        return replace(prepared.task, create_time=time, update_time=time)
     if answer.stored is None:
-        return TaskNotFound(commit.task_id)
+        return TaskNotFound(prepared.task.id)
     task = decode_task(answer.stored)
-    if _asked(task.submission) != _asked(submission):
-        return RequestIdReused(request_id, task.id)
+    if _asked(task.submission) != _asked(prepared.task.submission):
+        return RequestIdReused(prepared.request_id, task.id)
     return task
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+from msgspec import Struct
+
 from callsheet.ledger.codec import decode_task
 from callsheet.ledger.errors import PageTokenInvalid
 from callsheet.ledger.index import Keys, parse_lease
@@ -21,8 +23,7 @@ RUNNING: Final = 10_000
 PAGE_BYTES: Final = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFilter:
+class TaskFilter(Struct, frozen=True):
     """Which tasks of a project are wanted; None and '' mean any."""
 
     project: str

@@ -5,11 +5,13 @@ folds a fact into the task. Nothing here reads a clock, makes an id or does I/O.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import Final, assert_never
+
+from msgspec.structs import replace
 
 from callsheet.ledger.errors import IllegalTransition, LeaseLost
 from callsheet.ledger.events import (

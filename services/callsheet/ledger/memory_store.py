@@ -176,7 +176,7 @@ class MemoryStore:
         if commit.progress:
             fields["p"] = commit.progress
         for move in commit.moves:
-            self._move(move, time)
+            self._move(commit.task_id, move, time)
         return Applied(sequence, time)
 
     def _refuse(self, commit: Commit) -> Applied | Refused:
@@ -194,25 +194,26 @@ class MemoryStore:
         score = self._cell.sets[commit.guard.key].get(commit.guard.member)
         return score is not None and score <= commit.guard.score
 
-    def _move(self, move: Move, time: int) -> None:
+    def _move(self, task_id: str, move: Move, time: int) -> None:
+        member = move.member or task_id
         match move.op:
             case Op.ADD:
-                self._cell.sets[move.key][move.member] = move.score
+                self._cell.sets[move.key][member] = move.score
             case Op.ADD_AFTER:
-                self._cell.sets[move.key][move.member] = time + move.score
+                self._cell.sets[move.key][member] = time + move.score
             case Op.REMOVE:
-                self._cell.sets[move.key].pop(move.member, None)
+                self._cell.sets[move.key].pop(member, None)
             case Op.WAKE:
                 if len(self._cell.lists[move.key]) < WAKES_KEPT:
-                    self._cell.lists[move.key].append(move.member)
+                    self._cell.lists[move.key].append(member)
             case Op.TELL:
                 words = self._cell.lists[move.key]
-                words.append(move.member)
+                words.append(member)
                 if len(words) > CONTROL_KEPT:
                     words.popleft()
             case Op.FORGET:
-                self._cell.tasks.pop(move.member, None)
-                self._cell.attempts.pop(move.member, None)
+                self._cell.tasks.pop(member, None)
+                self._cell.attempts.pop(member, None)
 
     def _start(self, task_id: str, claim: Claim, now: int) -> Stored:
         fields = self._cell.tasks[task_id]

@@ -1,11 +1,15 @@
-"""What a task is. Pure values: no I/O, no clock, no ids made here."""
+"""What a task is. Pure values: no I/O, no clock, no ids made here.
+
+Structs: several are made for each fact, at a tenth of what a frozen dataclass takes.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 NO_TIME: Final = timedelta(0)
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
@@ -56,8 +60,7 @@ class FailureReason(Enum):
     ARTIFACT_STORE = "ARTIFACT_STORE"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """A recorded, structured reason. *retry_delay* is set when another attempt follows."""
 
     reason: FailureReason
@@ -66,8 +69,7 @@ class Failure:
     retry_delay: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(Struct, frozen=True):
     """How long to wait between attempts: *initial*, times *multiplier*, up to *maximum*."""
 
     initial: timedelta
@@ -75,8 +77,7 @@ class Backoff:
     maximum: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What a task used, in seconds, bytes and tokens."""
 
     gpu_seconds: float = 0.0
@@ -88,8 +89,11 @@ class Usage:
     tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class EndedAttempt:
+#: What a task used of which nothing is known yet.
+NO_USAGE: Final = Usage()
+
+
+class EndedAttempt(Struct, frozen=True):
     """An attempt that ended in failure."""
 
     attempt: int
@@ -97,8 +101,20 @@ class EndedAttempt:
     end_time: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class Terms(NamedTuple):
+    """What many submissions have in common, so that what follows from it is made once."""
+
+    project: str
+    task_type: str
+    queue: str
+    priority: int
+    max_attempts: int
+    time_limit: timedelta
+    delay: timedelta
+    expire_after: timedelta | None
+
+
+class Submission(Struct, frozen=True, kw_only=True):
     """What was asked for, and under which terms. Never changes."""
 
     project: str
@@ -111,13 +127,26 @@ class Submission:
     delay: timedelta = NO_TIME
     expire_after: timedelta | None = None
     callback_url: str = ""
-    metadata: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    metadata: Mapping[str, str] = NOTHING
     trace_parent: str = ""
     retry_of: str = ""
 
+    @property
+    def terms(self) -> Terms:
+        """What it has in common with many others."""
+        return Terms(
+            self.project,
+            self.task_type,
+            self.queue,
+            self.priority,
+            self.max_attempts,
+            self.time_limit,
+            self.delay,
+            self.expire_after,
+        )
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+
+class Task(Struct, frozen=True, kw_only=True):
     """One requested unit of work: what its facts fold to."""
 
     id: str
@@ -136,7 +165,7 @@ class Task:
     cancel_reason: str = ""
     output: bytes = b""
     failure: Failure | None = None
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = NO_USAGE
     ended_attempts: tuple[EndedAttempt, ...] = ()
 
     @property
@@ -162,8 +191,7 @@ class Task:
         return None if after is None else self.create_time + after
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """How far a running attempt is, and when it said so."""
 
     current: int

@@ -10,25 +10,50 @@ from typing import Final
 # Applies frames, each all or nothing, each only if its task is at the expected sequence.
 #
 # KEYS[1]   log; KEYS[2…] whatever the frames name
-# ARGV[1]   number of frames; then for each:
-#           task key index, task id, expected sequence, record ('' = leave it), event ('' = none),
-#           progress ('' = leave it), guard key index (0 = none), guard member, guard score,
-#           number of moves, then for each: op, key index, member, score
+# ARGV[1]   number of lists of moves; then for each:
+#           number of moves, then for each: op, key index, member ('' = the task's id), score
 #           op Z: add with score   T: add with score + now   R: remove
 #              W: push the member unless `score` wait   C: push the member, keep the newest `score`
 #              D: delete the key
+# ARGV      number of frames; then for each:
+#           task key index, task id, expected sequence, record ('' = leave it), event ('' = none),
+#           progress ('' = leave it), guard key index (0 = none), guard member, guard score,
+#           number of its list of moves
 # Returns   for each frame {sequence, time} when applied, else
 #           {'', sequence, record, event 1, event expected + 1, last event, progress}
+# What frames add to a sorted set goes there in one command: before anything else touches the set,
+# and at the end.
 _COMMIT: Final = r"""
 local T = redis.call('TIME')
 local now = T[1] * 1000000 + T[2]
-local i, out, log = 2, {}, KEYS[1]
-for c = 1, tonumber(ARGV[1]) do
-  local t, expected, record, event = KEYS[tonumber(ARGV[i])], ARGV[i+2], ARGV[i+3], ARGV[i+4]
+local i, out, log, lists = 2, {}, KEYS[1], {}
+for l = 1, tonumber(ARGV[1]) do
+  local list, first = {}, i + 1
+  for m = 1, tonumber(ARGV[i]) do
+    local p = first + (m - 1) * 4
+    list[m] = {ARGV[p], tonumber(ARGV[p+1]), ARGV[p+2], tonumber(ARGV[p+3])}
+  end
+  i = first + #list * 4
+  lists[l] = list
+end
+local added, length = {}, {}
+local function settle(k)
+  local set = added[k]
+  if set then
+    added[k] = nil
+    redis.call('ZADD', KEYS[k], unpack(set))
+  end
+end
+local frames = tonumber(ARGV[i])
+i = i + 1
+for c = 1, frames do
+  local id, expected, record, event = ARGV[i+1], ARGV[i+2], ARGV[i+3], ARGV[i+4]
+  local t = KEYS[tonumber(ARGV[i])]
   local q = redis.call('HGET', t, 'q') or '0'
   local ok = q == expected
   local g = tonumber(ARGV[i+6])
   if ok and g > 0 then
+    settle(g)
     local s = redis.call('ZSCORE', KEYS[g], ARGV[i+7])
     ok = s and tonumber(s) <= tonumber(ARGV[i+8])
   end
@@ -47,34 +72,37 @@ for c = 1, tonumber(ARGV[1]) do
     end
     if ARGV[i+5] ~= '' then set[#set+1] = 'p'; set[#set+1] = ARGV[i+5] end
     if #set > 0 then redis.call('HSET', t, unpack(set)) end
-    if event ~= '' then redis.call('XADD', log, '*', 't', ARGV[i+1], 'e', event) end
+    if event ~= '' then redis.call('XADD', log, '*', 't', id, 'e', event) end
     out[c] = {seq, string.format('%.0f', at)}
+    for _, move in ipairs(lists[tonumber(ARGV[i+9])]) do
+      local op, k, member, score = move[1], move[2], move[3], move[4]
+      if member == '' then member = id end
+      if op == 'Z' or op == 'T' then
+        if op == 'T' then score = score + at end
+        local set = added[k]
+        if not set then set = {}; added[k] = set end
+        set[#set+1] = string.format('%.0f', score); set[#set+1] = member
+      elseif op == 'R' then
+        settle(k)
+        redis.call('ZREM', KEYS[k], member)
+      elseif op == 'W' then
+        local n = length[k] or redis.call('LLEN', KEYS[k])
+        if n < score then n = redis.call('RPUSH', KEYS[k], member) end
+        length[k] = n
+      elseif op == 'C' then
+        if redis.call('RPUSH', KEYS[k], member) > score then redis.call('LPOP', KEYS[k]) end
+      elseif op == 'D' then
+        settle(k)
+        redis.call('DEL', KEYS[k])
+      end
+    end
   else
     local h = redis.call('HMGET', t, 'q', 'r', '1', tostring(tonumber(expected) + 1), q, 'p')
     out[c] = {'', h[1], h[2], h[3], h[4], h[5], h[6]}
   end
-  local moves = tonumber(ARGV[i+9])
   i = i + 10
-  if ok then
-    for p = i, i + moves * 4 - 4, 4 do
-      local op, k, member = ARGV[p], KEYS[tonumber(ARGV[p+1])], ARGV[p+2]
-      if op == 'Z' then
-        redis.call('ZADD', k, ARGV[p+3], member)
-      elseif op == 'T' then
-        redis.call('ZADD', k, string.format('%.0f', at + tonumber(ARGV[p+3])), member)
-      elseif op == 'R' then
-        redis.call('ZREM', k, member)
-      elseif op == 'W' then
-        if redis.call('LLEN', k) < tonumber(ARGV[p+3]) then redis.call('RPUSH', k, member) end
-      elseif op == 'C' then
-        if redis.call('RPUSH', k, member) > tonumber(ARGV[p+3]) then redis.call('LPOP', k) end
-      elseif op == 'D' then
-        redis.call('DEL', k)
-      end
-    end
-  end
-  i = i + moves * 4
 end
+for k in pairs(added) do settle(k) end
 return out
 """
 

@@ -176,16 +176,26 @@ class RedisStore:
 
 
 def _frames(keys: Keys, commits: Sequence[Commit]) -> tuple[list[Word], list[Word]]:
-    """Return the commit script's keys and arguments; each key stands once."""
+    """Return the commit script's keys and arguments; each key and list of moves stands once."""
     names: dict[str, int] = {keys.log: 1}
+    lists: list[Word] = []
+    # By identity: tasks that are moved alike share the very tuple, and it lives as long as they do.
+    listed: dict[int, int] = {}
+    frames: list[Word] = []
 
     def index(key: str) -> int:
         return names.setdefault(key, len(names) + 1)
 
-    arguments: list[Word] = [len(commits)]
     for commit in commits:
         guard = commit.guard
-        arguments += (
+        moves = listed.get(id(commit.moves))
+        if moves is None:
+            moves = listed[id(commit.moves)] = len(listed) + 1
+            lists.append(len(commit.moves))
+            for move in commit.moves:
+                score = _KEPT.get(move.op, move.score)
+                lists += (move.op.value, index(move.key), move.member, score)
+        frames += (
             index(keys.task(commit.task_id)),
             commit.task_id,
             commit.expected,
@@ -195,12 +205,9 @@ def _frames(keys: Keys, commits: Sequence[Commit]) -> tuple[list[Word], list[Wor
             index(guard.key) if guard else 0,
             guard.member if guard else "",
             guard.score if guard else 0,
-            len(commit.moves),
+            moves,
         )
-        for move in commit.moves:
-            score = _KEPT.get(move.op, move.score)
-            arguments += (move.op.value, index(move.key), move.member, score)
-    return list(names), arguments
+    return list(names), [len(listed), *lists, len(commits), *frames]
 
 
 def _settled(answer: Applied | Refused | LedgerFull) -> Applied | Refused:

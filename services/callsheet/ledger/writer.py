@@ -41,10 +41,11 @@ class Writer:
             raise TaskNotFound(task_id)
         return decode_task(stored)
 
-    def submission(self, task_id: str, submission: Submission) -> Commit:
-        """Return the commit that accepts a task."""
-        event = machine.submit(submission)
-        return self.commit(task_id, None, event, operation=self.ids.operation())
+    def submission(self, task_id: str, submission: Submission) -> tuple[Task, Commit]:
+        """Return the task as it will be but for its times, and the commit that accepts it."""
+        return self._evolved(
+            task_id, None, machine.submit(submission), operation=self.ids.operation()
+        )
 
     def commit(
         self,
@@ -57,8 +58,22 @@ class Writer:
         progress: bytes = b"",
     ) -> Commit:
         """Return the commit that makes the event happen to the task."""
+        return self._evolved(
+            task_id, before, event, operation=operation, guard=guard, progress=progress
+        )[1]
+
+    def _evolved(
+        self,
+        task_id: str,
+        before: Task | None,
+        event: Event,
+        *,
+        operation: int,
+        guard: Guard | None = None,
+        progress: bytes = b"",
+    ) -> tuple[Task, Commit]:
         after = machine.evolve(before, event, time=UNSTAMPED, task_id=task_id)
-        return Commit(
+        commit = Commit(
             task_id=task_id,
             expected=0 if before is None else before.sequence,
             operation=operation,
@@ -69,6 +84,7 @@ class Writer:
             progress=progress,
             admits=isinstance(event, TaskSubmitted),
         )
+        return after, commit
 
     async def change(
         self, task: Task, decide: Decide, *, guard: Guard | None = None, progress: bytes = b""
