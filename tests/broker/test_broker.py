@@ -67,13 +67,18 @@ async def claiming(
 ) -> AsyncGenerator[asyncio.Queue[Task]]:
     """Claim for the slots; yields the queue of what was claimed."""
     claimed: asyncio.Queue[Task] = asyncio.Queue()
+
+    def deliver(tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            claimed.put_nowait(task)
+
     claimer = Claimer(
         plane.attempts(worker),
         plane.store,
         slots,
         queues=("system",),
         device="",
-        deliver=claimed.put_nowait,
+        deliver=deliver,
         shuffle=as_they_come,
     )
     running = asyncio.create_task(claimer.run())
@@ -188,7 +193,7 @@ async def test_a_claim_on_its_way_is_delivered_however_often_its_claimer_is_canc
         Slots(1),
         queues=("system",),
         device="",
-        deliver=lambda task: delivered.append(task.id),
+        deliver=lambda tasks: delivered.extend(task.id for task in tasks),
         shuffle=as_they_come,
     )
     running = asyncio.create_task(claimer.run())
@@ -230,7 +235,7 @@ def test_each_task_type_has_one_actor_and_dramatiq_runs_it() -> None:
     worker.start()
     try:
         # When an attempt is fed to it
-        feed.put(actor="ping", task_id="t-1", attempt=3)
+        feed.put([("ping", "t-1", 3)])
         # Then its actor runs in one of its threads
         assert done.wait(SECONDS)
         assert ran[0][:2] == ("t-1", 3)
@@ -243,8 +248,7 @@ def test_attempts_that_no_thread_took_are_given_back() -> None:
     unused: list[tuple[str, int]] = []
     feed = Feed(unused=lambda task_id, attempt: unused.append((task_id, attempt)))
     broker = LedgerBroker(feed)
-    feed.put(actor="ping", task_id="t-1", attempt=1)
-    feed.put(actor="ping", task_id="t-2", attempt=1)
+    feed.put([("ping", "t-1", 1), ("ping", "t-2", 1)])
     consumer = broker.consume(QUEUE, timeout=10)
     taken = next(consumer)
     assert taken is not None

@@ -163,17 +163,21 @@ class LedgerWorker:
             return False
         return True
 
-    def _deliver(self, slots: Slots, task: Task) -> None:
-        kind = self._catalog.get(task.submission.task_type)
-        if kind is None:
-            returning = asyncio.create_task(self._return_stranger(slots, task))
-            self._returning.add(returning)
-            returning.add_done_callback(self._returning.discard)
-            return
-        if task.start_time is not None:
-            self._clock.set(task.start_time)
-        self._running.add(Running(task, kind, slots))
-        self._feed.put(actor=kind.name, task_id=task.id, attempt=task.attempt)
+    def _deliver(self, slots: Slots, tasks: Sequence[Task]) -> None:
+        attempts: list[tuple[str, str, int]] = []
+        for task in tasks:
+            kind = self._catalog.get(task.submission.task_type)
+            if kind is None:
+                returning = asyncio.create_task(self._return_stranger(slots, task))
+                self._returning.add(returning)
+                returning.add_done_callback(self._returning.discard)
+                continue
+            if task.start_time is not None:
+                self._clock.set(task.start_time)
+            self._running.add(Running(task, kind, slots))
+            attempts.append((kind.name, task.id, task.attempt))
+        if attempts:
+            self._feed.put(attempts)
 
     async def _return_stranger(self, slots: Slots, task: Task) -> None:
         """Give back a task of a type that only newer workers know, and keep its slot a while."""

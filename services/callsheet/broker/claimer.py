@@ -28,7 +28,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 class Claimer:
     """Keeps one resource class busy: claims what there is room for, never more.
 
-    *deliver* takes each claimed task; *shuffle* reorders candidates that others were faster at.
+    *deliver* takes what a claim started; *shuffle* reorders candidates that others were faster at.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Claimer:
         *,
         queues: tuple[str, ...],
         device: str,
-        deliver: Callable[[Task], None],
+        deliver: Callable[[Sequence[Task]], None],
         shuffle: Callable[[Sequence[Candidate]], list[Candidate]],
     ) -> None:
         self._attempts = attempts
@@ -93,8 +93,8 @@ class Claimer:
             count=free, queues=self._queues, candidates=candidates, device=self._device
         )
         self._slots.take(len(claims.tasks))
-        for task in claims.tasks:
-            self._deliver(task)
+        if claims.tasks:
+            self._deliver(claims.tasks)
         return len(claims.tasks), claims.ready
 
 

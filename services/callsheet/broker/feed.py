@@ -1,6 +1,7 @@
 """Where claims, made on the event loop, meet Dramatiq's threads."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -20,27 +21,23 @@ class Feed:
     """
 
     def __init__(self, *, unused: Callable[[str, int], None]) -> None:
-        self._messages: SimpleQueue[MessageProxy] = SimpleQueue()
+        self._claimed: SimpleQueue[Sequence[MessageProxy]] = SimpleQueue()
+        #: What the consumer's thread has taken and not passed on yet.
+        self._taken: deque[MessageProxy] = deque()
         self._unused = unused
 
-    def put(self, *, actor: str, task_id: str, attempt: int) -> None:
-        """Hand an attempt to the threads."""
-        message: Message[None] = Message(
-            queue_name=QUEUE,
-            actor_name=actor,
-            args=(task_id, attempt),
-            kwargs={},
-            options={},
-            message_id=f"{task_id}/{attempt}",
-        )
-        self._messages.put(MessageProxy(message))
+    def put(self, attempts: Sequence[tuple[str, str, int]]) -> None:
+        """Hand attempts (actor, task id, attempt) to the threads, which are woken once for all."""
+        self._claimed.put([_message(*attempt) for attempt in attempts])
 
     def take(self, *, timeout: timedelta) -> MessageProxy | None:
         """Return the next message, or None after the timeout."""
-        try:
-            return self._messages.get(timeout=timeout.total_seconds())
-        except Empty:
-            return None
+        if not self._taken:
+            try:
+                self._taken.extend(self._claimed.get(timeout=timeout.total_seconds()))
+            except Empty:
+                return None
+        return self._taken.popleft()
 
     def unused(self, message: MessageProxy) -> None:
         """Note that no thread will take the message."""
@@ -50,7 +47,21 @@ class Feed:
     def drain(self) -> None:
         """Note so of everything that still waits here."""
         while True:
+            while self._taken:
+                self.unused(self._taken.popleft())
             try:
-                self.unused(self._messages.get_nowait())
+                self._taken.extend(self._claimed.get_nowait())
             except Empty:
                 return
+
+
+def _message(actor: str, task_id: str, attempt: int) -> MessageProxy:
+    message: Message[None] = Message(
+        queue_name=QUEUE,
+        actor_name=actor,
+        args=(task_id, attempt),
+        kwargs={},
+        options={},
+        message_id=f"{task_id}/{attempt}",
+    )
+    return MessageProxy(message)

@@ -27,6 +27,11 @@ CONNECT_TIMEOUT: Final = timedelta(seconds=3)
 #: How long a caller waits for a free connection of a full pool.
 POOL_TIMEOUT: Final = timedelta(seconds=5)
 
+#: Connections kept at hand for scripts; more are taken from the pool and given back.
+_AT_HAND: Final = 4
+#: Commands whose replies redis-py passes on as they come.
+_SCRIPTS: Final = frozenset({"EVALSHA", "EVAL"})
+
 _OLDEST: Final = (7, 0)
 #: What a URL may say of a connection; all else is decided here.
 _URL_OPTIONS: Final = frozenset({"db", "username", "password", "client_name", "protocol"})
@@ -82,6 +87,11 @@ class _Quick(AbstractConnection):
         # At most one command is on its way: what waits in the buffer is bounded by it.
         self._writer.writelines([command] if isinstance(command, bytes) else command)
 
+    @property
+    def open(self) -> bool:
+        """Whether it is connected, and the server has not hung up."""
+        return self.is_connected and self._writer is not None and not self._writer.is_closing()
+
 
 class _Connection(_Quick, Connection):
     pass
@@ -102,6 +112,43 @@ _QUICK: Final[Mapping[type[AbstractConnection], type[AbstractConnection]]] = Map
         UnixDomainSocketConnection: _UnixConnection,
     }
 )
+
+
+class _QuickRedis(Redis):
+    """Runs scripts on connections kept at hand: redis-py's own way takes three times the work."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401  # redis-py's options
+        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]  # redis-py leaves options untyped
+        self._at_hand: list[_Quick] = []
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  # redis-py's
+        """Send one command; return its reply."""
+        if args[0] not in _SCRIPTS or options:
+            return await super().execute_command(*args, **options)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # redis-py leaves replies untyped
+        connection = await self._connection()
+        try:
+            await connection.send_command(*args)
+            return await connection.read_response()  # pyright: ignore[reportUnknownVariableType]  # likewise
+        except ResponseError:
+            raise
+        except BaseException:
+            # A reply that is still to come must not be taken for the next command's.
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            if len(self._at_hand) < _AT_HAND and isinstance(connection, _Quick) and connection.open:
+                self._at_hand.append(connection)
+            else:
+                await self.connection_pool.release(connection)
+
+    async def _connection(self) -> AbstractConnection:
+        while self._at_hand:
+            connection = self._at_hand.pop()
+            if connection.open:
+                return connection
+            # The pool dials it again when its turn comes.
+            await self.connection_pool.release(connection)
+        return await self.connection_pool.get_connection()
 
 
 class RedisUnfit(Exception):
@@ -140,7 +187,7 @@ def connect(
     options |= {"max_connections": max_connections, "timeout": pool_timeout.total_seconds()}
     pool = BlockingConnectionPool.from_url(url, **options)  # pyright: ignore[reportUnknownMemberType]  # redis-py leaves options untyped
     pool.connection_class = _QUICK[pool.connection_class]
-    return Redis.from_pool(pool)
+    return _QuickRedis.from_pool(pool)
 
 
 async def connect_ledger(url: str, *, max_connections: int, client_name: str) -> Redis:

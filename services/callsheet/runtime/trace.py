@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -9,6 +10,11 @@ from typing import Final
 TRACEPARENT: Final = "traceparent"
 
 _SAMPLED: Final = 0x01
+#: Longer than any id, in hexadecimal digits.
+_DIGITS: Final = 32
+#: Ids drawn at once: a system call is dear, and every hop needs one.
+_DRAWN_AHEAD: Final = 128
+_drawn: Final[deque[str]] = deque()
 _LONGEST: Final = 512
 _TRACEPARENT: Final = re.compile(
     r"(?P<version>[0-9a-f]{2})-(?P<trace_id>[0-9a-f]{32})-(?P<span_id>[0-9a-f]{16})"
@@ -63,4 +69,9 @@ def continue_trace(text: str | None) -> TraceContext:
 
 def _new_id(length: int) -> str:
     # All zeros means "no id" in the standard; the chance of it is real only on paper.
-    return secrets.token_hex(length)
+    while True:
+        try:
+            return _drawn.pop()[: 2 * length]
+        except IndexError:
+            digits = secrets.token_hex(_DRAWN_AHEAD * _DIGITS // 2)
+            _drawn.extend(digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS))
