@@ -124,11 +124,22 @@ local T = redis.call('TIME')
 local now = T[1] * 1000000 + T[2]
 local left, lease, queues, window = tonumber(ARGV[1]), now + ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local started, ready = {}, {}
+-- Who is ready, one look a queue.
+local named, waits = {}, {}
+for i = 7, #ARGV, 2 do
+  local k = ARGV[i]
+  if not named[k] then named[k] = {} end
+  table.insert(named[k], ARGV[i+1])
+end
+for k, ids in pairs(named) do
+  local scores = redis.call('ZMSCORE', KEYS[1 + 2 * k], unpack(ids))
+  for n, id in ipairs(ids) do waits[id] = scores[n] end
+end
 -- A repeat answers what it started. First of all, so that it starts nothing else instead: another
 -- candidate may have become ready since.
 for i = 7, #ARGV, 2 do
   local id, t = ARGV[i+1], KEYS[3 + 2 * queues + (i - 7) / 2]
-  if not redis.call('ZSCORE', KEYS[1 + 2 * ARGV[i]], id) then
+  if not waits[id] then
     local q = redis.call('HGET', t, 'q')
     local e = q and redis.call('HGET', t, q)
     if e and string.find(e, ARGV[6], 1, true) then
@@ -138,21 +149,29 @@ for i = 7, #ARGV, 2 do
   end
 end
 if #started > 0 then left = 0 end
+local taken, leases = {}, {}
 for i = 7, #ARGV, 2 do
   if left == 0 then break end
-  local id, t = ARGV[i+1], KEYS[3 + 2 * queues + (i - 7) / 2]
-  if redis.call('ZREM', KEYS[1 + 2 * ARGV[i]], id) == 1 and redis.call('EXISTS', t) == 1 then
-    left = left - 1
-    local n = redis.call('HINCRBY', t, 'n', 1)
-    local q = redis.call('HINCRBY', t, 'q', 1)
-    local e = ARGV[5] .. struct.pack('<BI8BI8BBBI4', 17, q, 25, now, 90, 5, 13, n)
-    redis.call('HSET', t, q, e)
-    redis.call('XADD', KEYS[1], '*', 't', id, 'e', e)
-    redis.call('ZADD', KEYS[2], string.format('%.0f', lease), id .. '/' .. n)
-    local h = redis.call('HMGET', t, 'r', '1')
-    started[#started+1] = {id, q, h[1], h[2], e}
+  local k, id, t = ARGV[i], ARGV[i+1], KEYS[3 + 2 * queues + (i - 7) / 2]
+  if waits[id] then
+    waits[id] = false
+    if not taken[k] then taken[k] = {} end
+    table.insert(taken[k], id)
+    local h = redis.call('HMGET', t, 'q', 'n', 'r', '1')
+    if h[1] then
+      left = left - 1
+      local q, n = tonumber(h[1]) + 1, tonumber(h[2] or '0') + 1
+      local e = ARGV[5] .. struct.pack('<BI8BI8BBBI4', 17, q, 25, now, 90, 5, 13, n)
+      redis.call('HSET', t, 'n', n, 'q', q, q, e)
+      redis.call('XADD', KEYS[1], '*', 't', id, 'e', e)
+      leases[#leases+1] = string.format('%.0f', lease)
+      leases[#leases+1] = id .. '/' .. n
+      started[#started+1] = {id, q, h[3], h[4], e}
+    end
   end
 end
+for k, ids in pairs(taken) do redis.call('ZREM', KEYS[1 + 2 * k], unpack(ids)) end
+if #leases > 0 then redis.call('ZADD', KEYS[2], unpack(leases)) end
 if window ~= '0' then
   for k = 1, queues do
     ready[k] = redis.call('ZRANGE', KEYS[1 + 2 * k], 0, window - 1)
