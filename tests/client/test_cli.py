@@ -74,12 +74,17 @@ def test_submit_prints_the_id_alone(fake: FakeTaskService, shell: Shell) -> None
         *("--priority", "9", "--callback-url", "http://127.0.0.1:9/hook", "--delay", "1m"),
         *("--metadata", "user=ada", "--metadata", "k=a=b", "--request-id", "mine"),
         *("--expire-after", "1h", "--project", "test_project"),
+        *("--callback-event", "started", "--callback-event", "progress"),
     )
     (request,) = fake.submissions
     assert printed == f"{fake.tasks[0].id}\n"
     assert request.spec.generate_image.prompt == "a red kite"
     assert request.priority == 9
     assert request.callback.url == "http://127.0.0.1:9/hook"
+    assert list(request.callback.events) == [
+        task_pb2.CALLBACK_EVENT_STARTED,
+        task_pb2.CALLBACK_EVENT_PROGRESS,
+    ]
     assert request.delay.seconds == 60
     assert request.expire_after.seconds == 3600
     assert request.metadata == {"user": "ada", "k": "a=b"}
@@ -181,8 +186,43 @@ def test_operators_see_queues_workers_and_deliveries(
     assert objects(here("queues", "--json")[1])[0]["ready"] == "0"
     assert "w1" in here("workers")[1]
     assert objects(here("workers", "--json")[1])[0]["pid"] == 7
-    assert "DEAD" in here("deliveries", task_id)[1]
-    assert objects(here("deliveries", task_id, "--json")[1])[0]["last_error"] == "refused"
+    assert "DEAD" in here("deliveries", "list", task_id)[1]
+    assert objects(here("deliveries", "list", task_id, "--json")[1])[0]["last_error"] == "refused"
+    assert here("deliveries", "list", "--state", "waiting", "--json") == (0, "", "")
+
+
+def test_operators_replay_deliveries(fake: FakeTaskService, here: Here) -> None:
+    dead, delivered = (
+        operations_service_pb2.DELIVERY_STATE_DEAD,
+        operations_service_pb2.DELIVERY_STATE_DELIVERED,
+    )
+    for number, state in enumerate((dead, dead, delivered), start=1):
+        fake.deliveries.append(
+            operations_service_pb2.Delivery(
+                id=f"d{number}", task_id="t", sequence=number, state=state
+            )
+        )
+    assert here("deliveries", "replay", "--id", "d1") == (0, "1 replayed\n", "")
+    assert here("deliveries", "replay", "--state", "dead", "--json") == (0, '{"replayed": 1}\n', "")
+    assert here("deliveries", "replay", "--task", "t", "--from-sequence", "2")[1] == "2 replayed\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ((), "say which"),
+        (("--id", "a", "--task", "b"), "not allowed with"),
+        (("--id", "a", "--state", "dead"), "stand alone"),
+        (("--from-sequence", "3", "--state", "dead"), "belongs to --task"),
+        (("--state", "dead", "--limit", "0"), "must be positive"),
+        (("--state", "gone"), "invalid choice"),
+        (("--after", "noon"), "is no time"),
+    ],
+)
+def test_a_replay_says_which(here: Here, words: tuple[str, ...], why: str) -> None:
+    code, _, line = here("deliveries", "replay", *words)
+    assert code == Exit.USAGE
+    assert why in line
 
 
 def test_types_needs_no_plane_and_no_key(tmp_path: Path) -> None:

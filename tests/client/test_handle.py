@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import assert_type
 
 import pytest
@@ -256,3 +256,25 @@ async def test_operators_see_queues_workers_and_deliveries(
     assert {queue.name for queue in await client.queues()} >= {"gpu", "system"}
     assert [worker.id for worker in await client.workers()] == ["w1"]
     assert [delivery.id for delivery in await client.deliveries(handle.id)] == ["d1"]
+
+
+async def test_deliveries_are_listed_by_filter_and_replayed(
+    fake: FakeTaskService, client: AsyncTaskClient
+) -> None:
+    noon = datetime(2027, 3, 1, 12, tzinfo=UTC)
+    for number in range(4):
+        delivery = operations_service_pb2.Delivery(id=f"d{number}", url=f"https://{number % 2}")
+        delivery.state = operations_service_pb2.DELIVERY_STATE_DEAD
+        delivery.create_time.FromDatetime(noon + timedelta(hours=number))
+        fake.deliveries.append(delivery)
+    after = client.list_deliveries(created_after=noon + timedelta(hours=1), state="dead")
+    assert [each.id async for each in after] == ["d1", "d2", "d3"]
+    to_one = client.list_deliveries(url="https://1", created_before=noon + timedelta(hours=3))
+    assert [each.id async for each in to_one] == ["d1"]
+    assert await client.replay_deliveries(delivery_id="d0") == 1
+    assert await client.replay_deliveries(url="https://1", limit=10) == 2
+    assert await client.replay_deliveries(state="dead") == 1
+    with pytest.raises(ValueError, match="only one"):
+        await client.replay_deliveries(delivery_id="d0", task_id=NOWHERE)
+    with pytest.raises(ValueError, match="aware"):
+        await client.replay_deliveries(created_after=noon.replace(tzinfo=None))

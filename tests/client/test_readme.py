@@ -54,4 +54,4 @@ def test_every_command_is_one(command: str) -> None:
 
 
 def test_commands_are_found() -> None:
-    assert len(COMMANDS) == 5
+    assert len(COMMANDS) == 6

@@ -124,6 +124,8 @@ def test_operators_see_queues_workers_and_deliveries(client: TaskClient) -> None
     assert client.queues()
     assert not client.workers()
     assert not client.deliveries(handle.id)
+    assert not list(client.list_deliveries(state="dead"))
+    assert client.replay_deliveries(state="dead") == 0
 
 
 def test_many_threads_share_one_client(fake: FakeTaskService, client: TaskClient) -> None:

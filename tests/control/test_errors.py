@@ -23,6 +23,7 @@ from callsheet.ledger.model import TaskState
 
 EXAMPLES: list[Refused] = [
     errors.TaskNotFound("t-1"),
+    errors.DeliveryNotFound("e_t-1_3"),
     errors.ProjectNotFound("elsewhere"),
     errors.RoleMissing("submit"),
     errors.KeyInvalid(),

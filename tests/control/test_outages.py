@@ -13,11 +13,11 @@ from redis.asyncio import Redis
 from callsheet.control.hub import Hub
 from callsheet.control.pulse import Pulse
 from callsheet.embedded.valkey import EmbeddedValkey
+from callsheet.ledger.acceptance import Accepted, SubmitCommand
 from callsheet.ledger.access import Principal
 from callsheet.ledger.errors import LedgerUnavailable
 from callsheet.ledger.index import Keys
-from callsheet.ledger.ledger import Ledger, SubmitCommand
-from callsheet.ledger.model import Task
+from callsheet.ledger.ledger import Ledger
 from callsheet.ledger.redis_connection import RedisConnection
 from callsheet.ledger.redis_log import RedisLog
 from callsheet.v1.task_service_pb2 import GetTaskRequest, SubmitTasksRequest
@@ -177,16 +177,16 @@ async def test_a_call_whose_deadline_passes_before_its_commit_has_no_effect(
 
 def _notice_cancelled_submissions(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     noticed = asyncio.Event()
-    submit = Ledger.submit
+    accept = Ledger.accept
 
-    async def watched(self: Ledger, principal: Principal, command: SubmitCommand) -> Task:
+    async def watched(self: Ledger, principal: Principal, command: SubmitCommand) -> Accepted:
         try:
-            return await submit(self, principal, command)
+            return await accept(self, principal, command)
         except asyncio.CancelledError:
             noticed.set()
             raise
 
-    monkeypatch.setattr(Ledger, "submit", watched)
+    monkeypatch.setattr(Ledger, "accept", watched)
     return noticed
 
 

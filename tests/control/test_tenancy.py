@@ -10,6 +10,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc import StatusCode
 
 from callsheet.v1 import operations_service_pb2, task_service_pb2
+from callsheet.v1.operations_service_pb2 import ReplayDeliveriesRequest
 from callsheet.v1.task_service_pb2 import SubmitTaskRequest, SubmitTasksRequest
 from tests.support.controls import Client, Plane, Told, ping_request, refusal
 
@@ -32,6 +33,7 @@ ROLES = {
     "ListQueues": "operate",
     "ListWorkers": "operate",
     "ListDeliveries": "operate",
+    "ReplayDeliveries": "operate",
 }
 #: Calls that are refused before anybody's rights count.
 UNSERVED = {"WatchTasks"}
@@ -60,6 +62,8 @@ def _request(method: MethodDescriptor, **fields: str) -> bytes:
         request.MergeFrom(ping_request())
     if isinstance(request, SubmitTasksRequest):
         request.requests.append(ping_request())
+    if isinstance(request, ReplayDeliveriesRequest):
+        request.filter.SetInParent()
     if "task_id" in method.input_type.fields_by_name and not fields:
         request = GetMessageClass(method.input_type)(task_id=str(uuid4()))
     return cast("Message", request).SerializeToString()

@@ -148,18 +148,20 @@ def test_a_redis_that_is_not_there_is_one_line(callsheetd: Command, tmp_path: Pa
 
 
 def test_a_webhook_secret_stays_the_same(callsheetd: Command, tmp_path: Path) -> None:
-    first = callsheetd.answer("webhooks", "secret", "--project", "default")
+    show = ("webhooks", "secret", "show", "--project", "default")
+    first = callsheetd.answer(*show)
     assert re.fullmatch(r"whsec_[A-Za-z0-9+/]{43}=\n", first)
-    again = json.loads(callsheetd.answer("webhooks", "secret", "--project", "default", "--json"))
-    assert again == {"project": "default", "version": 1, "secret": first.strip()}
-    rotated = callsheetd.answer("webhooks", "secret", "--project", "default", "--version", "2")
+    again = json.loads(callsheetd.answer(*show, "--json"))
+    only = {"version": 1, "secret": first.strip()}
+    assert again == {"project": "default", **only, "secrets": [only]}
+    rotated = callsheetd.answer(*show, "--version", "2")
     assert rotated != first
     kept = tmp_path / "state" / "webhook-master.key"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
 def test_a_webhook_secret_needs_a_master_key_in_production(callsheetd: Command) -> None:
-    words = ("webhooks", "secret", "--project", "default")
+    words = ("webhooks", "secret", "show", "--project", "default")
     assert callsheetd.refusal(*words, CALLSHEET_ENVIRONMENT="production") == (
         "callsheetd: CALLSHEET_WEBHOOK_MASTER_KEY must be set in production"
     )

@@ -93,6 +93,7 @@ class Folder:
             **{name: value for name, value in os.environ.items() if name not in settings},
             "CALLSHEET_STATE_DIR": str(path),
             "CALLSHEET_GRPC_ADDRESS": "127.0.0.1:0",
+            "CALLSHEET_BRAIN_ADDRESS": "127.0.0.1:0",
             "NOTES": str(self.notes),
         }
 

@@ -77,6 +77,7 @@ class Context:
     """A TaskContext that keeps what it is given, and stops after a number of reports."""
 
     task_id, attempt, project, device = "a task", 1, "a project", "cpu"
+    knowledge, similar_tasks = (), ()
 
     def __init__(self, painter: Painter, *, reports: int = 10_000) -> None:
         self.painter = painter

@@ -16,7 +16,6 @@ from callsheet.ledger.codec import (
     UNSTAMPED,
     VERSION,
     decode_task,
-    duration,
     encode_event,
     encode_progress,
     encode_task,
@@ -25,7 +24,6 @@ from callsheet.ledger.codec import (
     parse_signal,
     progress_of,
     start_template,
-    timestamp,
 )
 from callsheet.ledger.errors import UnknownVersion
 from callsheet.ledger.events import (
@@ -33,21 +31,31 @@ from callsheet.ledger.events import (
     AttemptReturned,
     AttemptStarted,
     CancelRequested,
+    ContextRetrieved,
     Event,
+    MediaRegistered,
     TaskCancelled,
     TaskFailed,
     TaskSubmitted,
     TaskSucceeded,
 )
 from callsheet.ledger.instants import instant, microseconds
+from callsheet.ledger.messages import duration, timestamp
 from callsheet.ledger.model import (
     NO_TIME,
+    NO_USAGE,
     Backoff,
     Failure,
     FailureReason,
+    Knowledge,
     Progress,
+    Quality,
+    RegisteredMedia,
+    ReuseTerms,
+    SimilarTask,
     Submission,
     Task,
+    TaskContext,
     TaskState,
     Usage,
 )
@@ -70,6 +78,11 @@ times = st.integers(1, 4_000_000_000_000_000)
 operations = st.integers(1, LARGEST)
 amounts = st.floats(0, 1e12)
 counts = st.integers(0, LARGEST)
+
+
+digests = st.binary(min_size=1, max_size=32).map(bytes.hex)
+#: What a float of 32 bits holds.
+scores = st.floats(-1, 1, width=32)
 
 
 @st.composite
@@ -99,6 +112,7 @@ def submissions(draw: st.DrawFn) -> Submission:
         metadata=draw(st.dictionaries(texts, texts, max_size=3)),
         trace_parent=draw(texts),
         retry_of=draw(texts),
+        reuse=draw(st.none() | st.builds(ReuseTerms, digests, lengths)),
     )
 
 
@@ -108,6 +122,12 @@ failures = st.builds(
     texts,
     retryable=st.booleans(),
     retry_delay=st.none() | lengths,
+)
+qualities = st.builds(Quality, texts, amounts, st.dictionaries(texts, amounts, max_size=3))
+contexts = st.builds(
+    TaskContext,
+    st.lists(st.builds(Knowledge, texts, texts, scores), max_size=3).map(tuple),
+    st.lists(st.builds(SimilarTask, texts, texts, texts, texts, scores), max_size=3).map(tuple),
 )
 usages = st.builds(Usage, amounts, amounts, amounts, amounts, counts, counts, counts)
 
@@ -123,15 +143,19 @@ def outputs(draw: st.DrawFn) -> bytes:
     return packed.SerializeToString(deterministic=True)
 
 
+media = st.lists(st.builds(RegisteredMedia, texts, texts), min_size=1, max_size=3).map(tuple)
+
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(TaskSubmitted, submissions()),
     st.builds(AttemptStarted, attempts, texts, texts, lengths),
     st.builds(AttemptFailed, attempts, failures),
     st.builds(AttemptReturned, attempts, texts),
     st.builds(CancelRequested, texts),
-    st.builds(TaskSucceeded, attempts, outputs(), usages),
+    st.builds(TaskSucceeded, attempts, outputs(), usages, st.none() | qualities, texts),
+    st.builds(ContextRetrieved, attempts, contexts),
     st.builds(TaskFailed, attempts, failures),
     st.builds(TaskCancelled, texts),
+    st.builds(MediaRegistered, media),
 )
 
 
@@ -223,6 +247,7 @@ def following(draw: st.DrawFn, task: Task) -> Event:
                     machine.start(task, worker="w", device="cpu", lease=draw(lengths)),
                     TaskCancelled(draw(texts)),
                     machine.expire(task),
+                    TaskSucceeded(0, draw(outputs()), NO_USAGE, draw(qualities), "another"),
                 ]
             )
         )
@@ -231,7 +256,14 @@ def following(draw: st.DrawFn, task: Task) -> Event:
     return draw(
         st.sampled_from(
             [
-                machine.succeed(task, attempt=attempt, output=draw(outputs()), usage=draw(usages)),
+                machine.succeed(
+                    task,
+                    attempt=attempt,
+                    output=draw(outputs()),
+                    usage=draw(usages),
+                    quality=draw(st.none() | qualities),
+                ),
+                ContextRetrieved(attempt, draw(contexts)),
                 machine.fail(
                     task, attempt=attempt, failure=failure, backoff=backoff, jitter=jitter
                 ),
@@ -255,6 +287,11 @@ def test_a_task_is_read_back_at_every_stage_of_its_life(
         time += data.draw(st.integers(0, 10_000_000))
         history.happen(history.task, data.draw(following(history.task)), time)
         assert history.folded() == history.task
+    if history.task.state is TaskState.SUCCEEDED:
+        ended = history.task.end_time
+        history.happen(history.task, MediaRegistered(data.draw(media)), time + 1)
+        assert history.folded() == history.task
+        assert history.task.end_time == ended
 
 
 @unhurried

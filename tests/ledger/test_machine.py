@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from callsheet.ledger import machine
 from callsheet.ledger.errors import IllegalTransition, LeaseLost, LedgerError
@@ -13,7 +14,9 @@ from callsheet.ledger.events import (
     AttemptFailed,
     AttemptReturned,
     CancelRequested,
+    ContextRetrieved,
     Event,
+    MediaRegistered,
     TaskCancelled,
     TaskFailed,
     TaskSucceeded,
@@ -24,8 +27,12 @@ from callsheet.ledger.model import (
     Backoff,
     Failure,
     FailureReason,
+    Knowledge,
+    Quality,
+    RegisteredMedia,
     Submission,
     Task,
+    TaskContext,
     TaskState,
     Usage,
 )
@@ -97,6 +104,26 @@ def test_a_final_task_refuses_every_command(running: Task, state: TaskState) -> 
     for command in commands:
         with pytest.raises((IllegalTransition, LeaseLost)):
             command()
+
+
+def test_what_a_media_library_has_of_a_task_is_noted_once_and_changes_nothing_else(
+    running: Task,
+) -> None:
+    media = (RegisteredMedia("s3://films/a.png", "7"),)
+    ended = after(running, TaskSucceeded(1, b"output", Usage()))
+    noted = machine.evolve(ended, MediaRegistered(media), time=NOON + timedelta(hours=1))
+    assert machine.register_media(ended, media) == MediaRegistered(media)
+    assert machine.register_media(ended, ()) is None
+    assert machine.register_media(noted, media) is None
+    assert (noted.media, noted.sequence) == (media, ended.sequence + 1)
+    assert (noted.state, noted.output, noted.end_time) == (ended.state, ended.output, NOON)
+
+
+@pytest.mark.parametrize("state", [state for state in TaskState if state != TaskState.SUCCEEDED])
+def test_only_a_task_that_succeeded_has_media(running: Task, state: TaskState) -> None:
+    task = replace(running, state=state)
+    with pytest.raises(IllegalTransition):
+        machine.register_media(task, (RegisteredMedia("s3://films/a.png", "7"),))
 
 
 def test_every_reason_has_one_strategy() -> None:
@@ -225,6 +252,40 @@ def test_only_a_failed_or_cancelled_task_is_retried(running: Task) -> None:
         machine.retry(running)
 
 
+CONTEXT = TaskContext((Knowledge("a", "the fox is red", 0.5),))
+
+
+def test_what_is_known_is_of_one_attempt(running: Task) -> None:
+    retrieved = machine.note_context(running, attempt=1, context=CONTEXT)
+    task = after(running, retrieved)
+    assert (task.context, task.context_time, task.state) == (CONTEXT, NOON, TaskState.RUNNING)
+    # A second time changes nothing, and the next attempt begins without it.
+    assert machine.note_context(task, attempt=1, context=CONTEXT) is None
+    task = started(after(task, failed(task, FailureReason.INTERNAL)))
+    assert (task.context, task.context_time) == (None, None)
+
+
+def test_only_the_running_attempt_may_note_what_is_known(running: Task) -> None:
+    for task, attempt in ((pending(), 1), (running, 2), (running, 0)):
+        with pytest.raises(LeaseLost):
+            machine.note_context(task, attempt=attempt, context=CONTEXT)
+
+
+def test_a_waiting_task_may_be_answered_with_an_output_that_was_made(running: Task) -> None:
+    quality = Quality("m-1", 0.5, {})
+    source = after(
+        running, machine.succeed(running, attempt=1, output=b"o", usage=Usage(1), quality=quality)
+    )
+    event = machine.reuse(pending(), source)
+    assert event == TaskSucceeded(0, b"o", Usage(), quality, source.id)
+    task = after(pending(), event)
+    assert (task.state, task.reused_from, task.quality) == (TaskState.SUCCEEDED, "t-1", quality)
+    # Not what is used itself, nor a task that runs, nor by one that does not wait.
+    for taker, giver in ((pending(), task), (pending(), running), (running, source)):
+        with pytest.raises(IllegalTransition):
+            machine.reuse(taker, giver)
+
+
 def test_a_task_without_facts_does_not_exist() -> None:
     with pytest.raises(ValueError, match="no facts"):
         machine.fold("t-1", [])
@@ -272,6 +333,11 @@ class TaskLife(RuleBasedStateMachine):
             )
         )
 
+    @rule(behind=st.integers(0, 1))
+    def note_context(self, behind: int) -> None:
+        attempt = self.task.attempt - behind
+        self.happen(lambda: machine.note_context(self.task, attempt=attempt, context=CONTEXT))
+
     @rule()
     def hand_back(self) -> None:
         self.happen(lambda: machine.hand_back(self.task, attempt=self.task.attempt, reason=""))
@@ -293,6 +359,12 @@ class TaskLife(RuleBasedStateMachine):
         for before, later in zip(self.history, self.history[1:], strict=False):
             assert later.state is before.state or later.state in NEXT_STATES[before.state]
             assert not before.is_final
+
+    @invariant()
+    def what_is_known_is_of_the_latest_attempt(self) -> None:
+        noted = [fact for fact in self.facts if isinstance(fact, ContextRetrieved)]
+        if self.task.context is not None:
+            assert noted[-1].attempt == self.task.attempt
 
     @invariant()
     def sequences_have_no_gaps(self) -> None:

@@ -34,6 +34,7 @@ from callsheet.ledger.store import Applied, Commit
 from callsheet.runtime.redis import connect
 from tests.support.cut_proxy import CutProxy, Fate, always, cut_proxy
 from tests.support.ledgers import LEASE, OWNER, Cell, ping, redis_cell
+from tests.support.reusing import fail, image, succeed
 from tests.support.strict_keys import StrictConnection
 from tests.support.upkeeping import MOMENT, rescuer, running
 
@@ -84,6 +85,7 @@ async def live_through_everything(plane: Cell) -> None:
     forget = Commit(ended.id, expected=ended.sequence, moves=prune_moves(plane.keys, ended))
     answers = await plane.store.commit([ready, forget])
     assert all(isinstance(answer, Applied) for answer in answers)
+    await answer_by_reuse(plane)
     await plane.ledger.page(OWNER, TaskFilter(""), page_size=3, page_token="")
     await plane.registry.hold("role", "a", duration=LEASE)
     await plane.registry.release("role", "a")
@@ -93,6 +95,19 @@ async def live_through_everything(plane: Cell) -> None:
     await plane.log.after(LOG_START, limit=5, timeout=NO_TIME)
     await plane.log.trim(await plane.log.end())
     await plane.log.change_epoch("another")
+
+
+async def answer_by_reuse(plane: Cell) -> None:
+    """Have equal submissions made, joined and answered with an output."""
+    made, joined = [
+        await plane.ledger.submit(OWNER, image(joins=True, request_id=name)) for name in ("a", "b")
+    ]
+    assert joined == made
+    await succeed(plane, made.id)
+    reused = await plane.ledger.submit(OWNER, image())
+    assert reused.reused_from == made.id
+    failed = await plane.ledger.submit(OWNER, image("bb", joins=True))
+    await fail(plane, failed.id)
 
 
 async def test_no_script_touches_a_key_that_it_did_not_declare(redis: Redis, cell: str) -> None:

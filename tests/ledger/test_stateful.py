@@ -205,7 +205,7 @@ class SideBySide(RuleBasedStateMachine):
         number=who,
         behind=st.sampled_from([0, 0, 0, 1]),
         stale=st.booleans(),
-        end=st.sampled_from(["succeed", "fail", "hand back", "confirm"]),
+        end=st.sampled_from(["succeed", "fail", "hand back", "confirm", "register media"]),
         reason=reasons,
     )
     def end(
@@ -217,7 +217,7 @@ class SideBySide(RuleBasedStateMachine):
 
         async def question(plane: Cell) -> Task:
             seen = await self.view(plane, task_id, stale=stale)
-            return await end_attempt(plane.attempts("w"), seen, end, attempt, failure)
+            return await end_attempt(plane, seen, end, attempt, failure)
 
         self.expect(question, self.pure.decide(task_id, ending(end, attempt, failure)))
 

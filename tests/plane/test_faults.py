@@ -19,7 +19,7 @@ from callsheet.tasks.v1.ping_pb2 import PingInput, PingOutput
 from callsheet.upkeep.artifact_sweeper import ArtifactSweeper
 from callsheet.v1.task_event_pb2 import TaskEvent
 from tests.support.eventually import eventually
-from tests.support.planes import PROJECT, SECRET, Plane, whole_plane
+from tests.support.planes import CELL, PROJECT, SECRET, Plane, whole_plane
 from tests.support.receiver import Receiver
 
 PATIENCE = timedelta(seconds=90)
@@ -124,7 +124,11 @@ async def test_a_task_ends_once_though_its_worker_is_killed_and_what_it_left_is_
     assert set(lost) < set(store.list_keys(PROJECT, handle.id))
     # The sweeper leaves what the result refers to, and nothing else.
     later = datetime.now(UTC) + timedelta(hours=2)  # noqa: TID251  # files bear the system's time
-    await ArtifactSweeper(plane.ledger.store, store, clock=lambda: later).run_once()
+    ledger = plane.ledger
+    sweeper = ArtifactSweeper(
+        ledger.store, store, cell=CELL, identity=ledger.log.identity, clock=lambda: later
+    )
+    await sweeper.run_once()
     assert sorted(store.list_keys(PROJECT, handle.id)) == kept
 
 

@@ -46,6 +46,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         **os.environ,
         "CALLSHEET_STATE_DIR": str(tmp_path),
         "CALLSHEET_GRPC_ADDRESS": "127.0.0.1:0",
+        "CALLSHEET_BRAIN_ADDRESS": "127.0.0.1:0",
         "CALLSHEET_DEVICE": "cpu",
     }
 
@@ -91,8 +92,12 @@ def test_the_demo_tells_one_task_from_submit_to_signed_webhook(
         "webhook_verified",
         "submit_to_start_ms",
         "submit_to_webhook_ms",
+        "brain_found",
+        "brain_rank",
     }
     assert (summary["state"], summary["webhook_verified"]) == ("SUCCEEDED", True)
+    # And its task is found again in the brain, by other words, before all others.
+    assert (summary["brain_found"], summary["brain_rank"]) == (True, 1)
     with Image.open(summary["artifact"]) as image:
         image.load()
         assert image.format == "PNG"

@@ -7,18 +7,18 @@ from typing import Final
 
 from tests.repo.tree import REPOSITORY, files, relative
 
-TARGETS: Final = ("setup", "demo", "up", "test", "lint", "gen", "bench", "clean")
+TARGETS: Final = ("setup", "demo", "up", "test", "test-payload", "lint", "gen", "bench", "clean")
 
 
 def test_make_alone_lists_every_target() -> None:
     assert _make() == _make("help")
-    listed = dict(re.findall(r"^  make (\w+) +(\S.*)$", _make("help"), re.MULTILINE))
+    listed = dict(re.findall(r"^  make ([\w-]+) +(\S.*)$", _make("help"), re.MULTILINE))
     assert set(listed) == _declared()
     assert set(listed) == {"help", *TARGETS}
 
 
 def test_every_target_runs_in_an_environment_that_is_set_up() -> None:
-    rules = re.findall(r"^([a-z]+):([^#\n]*)##", _makefile(), re.MULTILINE)
+    rules = re.findall(r"^([a-z-]+):([^#\n]*)##", _makefile(), re.MULTILINE)
     alone = {target for target, needs in rules if "$(READY)" not in needs}
     assert alone == {"help", "clean"}
 
@@ -44,7 +44,7 @@ def _named_targets(document: str) -> set[str]:
     """Return the targets in code: in a block of shell lines, or between backticks."""
     code = re.findall(r"```(?:sh|shell|bash|console)\n(.*?)```", document, re.DOTALL)
     code += re.findall(r"`([^`\n]+)`", document)
-    return set(re.findall(r"\bmake ([a-z]+)\b", "\n".join(code)))
+    return set(re.findall(r"\bmake ([a-z-]+)\b", "\n".join(code)))
 
 
 def _declared() -> set[str]:

@@ -62,6 +62,7 @@ def test_the_example_runs_on_a_plane_that_was_brought_up(tmp_path: Path) -> None
         **os.environ,
         "CALLSHEET_STATE_DIR": str(tmp_path / ".callsheet"),
         "CALLSHEET_GRPC_ADDRESS": "127.0.0.1:0",
+        "CALLSHEET_BRAIN_ADDRESS": "127.0.0.1:0",
         "CALLSHEET_DEVICE": "cpu",
     }
     command = [sys.executable, "-m", "callsheet.embedded.main", "up", "--json"]

@@ -20,7 +20,10 @@ EMPTY_WORDS: Final = frozenset(
 )
 
 #: Names with such a word that are not ours to choose: name → reason.
-GIVEN_NAMES: Final = {"DataLoss": "DATA_LOSS is a canonical code of gRPC"}
+GIVEN_NAMES: Final = {
+    "DataLoss": "DATA_LOSS is a canonical code of gRPC",
+    "data_received": "asyncio calls it on a protocol",
+}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -1,5 +1,6 @@
 """The catalogue of models: closed, and clear about what it refuses."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -104,3 +105,43 @@ def test_what_has_no_meaning_is_refused_by_its_place(
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CatalogueInvalid, match=r"nope\.toml"):
         load_catalogue(tmp_path / "nope.toml")
+
+
+MODEL = """
+[models.a]
+path = "a"
+family = "sdxl"
+width = 64
+height = 64
+steps = 1
+guidance_scale = 1
+"""
+
+
+def test_a_model_of_agreement_may_be_named(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(MODEL)
+    assert load_catalogue(file).agreement is None
+    file.write_text(MODEL + '[agreement]\nhub = "someone/clip"\nrevision = "main"\n')
+    agreement = load_catalogue(file).agreement
+    assert agreement is not None
+    assert (agreement.hub_id, agreement.revision, agreement.path) == ("someone/clip", "main", None)
+
+
+@pytest.mark.parametrize("table", ['hub = "someone/clip"', 'path = "a"\nsteps = 1', "path = 1", ""])
+def test_a_model_of_agreement_that_says_something_else_is_refused(
+    tmp_path: Path, table: str
+) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(f"{MODEL}[agreement]\n{table}\n")
+    with pytest.raises(CatalogueInvalid, match="agreement"):
+        load_catalogue(file)
+
+
+def test_only_what_cannot_change_pins_a_model() -> None:
+    assert BUILT_IN.pin
+    commit = "462165984030d82259a11f4367a4eed129e94a7b"
+    hub = replace(BUILT_IN, name="a", hub_id="someone/a")
+    assert replace(hub, revision=commit).pin == f"someone/a@{commit}"
+    assert [replace(hub, revision=name).pin for name in ("main", "v1", commit[:12])] == ["", "", ""]
+    assert replace(hub, hub_id=None, path=Path("a")).pin == ""

@@ -9,7 +9,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 from structlog.testing import capture_logs
 
-from callsheet.ledger.deliveries import DeliveryRecord, DeliveryState
+from callsheet.ledger.delivery_model import DeliveryRecord, DeliveryState
 from callsheet.runtime.trace import parse_traceparent
 from callsheet.sidecar.courier import judged
 from callsheet.sidecar.sending import Outcome
@@ -250,8 +250,8 @@ def test_a_long_error_is_cut() -> None:
 
 async def due_now(cell: WebhookCell, task_id: str, url: str) -> None:
     """Make a delivery that waits for hours due."""
-    origin = url.rpartition("/webhooks")[0]
+    line = f"default/{url.rpartition('/webhooks')[0]}"
     keys = cell.plane.keys
-    for key in (keys.deliveries_due(origin), keys.delivery_origins):
+    for key in (keys.deliveries_due(line), keys.delivery_lines):
         [member] = await cell.plane.store.members(key, limit=1)
         await cell.redis.zadd(key, {member[0]: 0})

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from callsheet.runtime.targets import parse_target
 from callsheet.sidecar.dialling import AddressRefused, Dialler, Resolve, Resolver
-from callsheet.sidecar.targets import parse_target
+from callsheet.sidecar.lines import Line
 
 THIS_NETWORK = "0.0.0.0"  # noqa: S104  # nothing binds to it here
 HOSTILE = [
@@ -17,23 +18,32 @@ HOSTILE = [
     "127.0.0.1",
     "169.254.169.254",
     "172.16.0.1",
+    "192.0.0.8",
     "192.0.0.255",
+    "192.0.2.1",
+    "192.88.99.1",
     "192.88.99.3",
     "192.168.1.1",
     "198.18.0.1",
+    "198.51.100.1",
+    "203.0.113.1",
     "224.0.0.1",
+    "240.0.0.1",
     "255.255.255.255",
     "::",
     "::1",
     "::7f00:1",
     "::ffff:127.0.0.1",
     "::ffff:10.0.0.1",
+    "::ffff:169.254.169.254",
     "64:ff9b::7f00:1",
+    "64:ff9b::a9fe:a9fe",
     "64:ff9b:1::1",
     "100::1",
     "2001::1",
     "2001:db8::1",
     "2002:7f00:1::",
+    "2002:a9fe:a9fe::1",
     "3fff::1",
     "5f00::1",
     "fc00::1",
@@ -52,7 +62,7 @@ class Notebook:
 
     async def __call__(
         self, address: str, port: int, context: ssl.SSLContext | None, host: str | None
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    ) -> Line:
         self.dialled.append(address)
         raise ConnectionRefusedError("nobody is there")
 
@@ -112,7 +122,11 @@ async def test_a_few_addresses_are_dialled_in_turn() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "[::1]", "0x7f000001", "2130706433", "017700000001", "127.1"]
+    "host",
+    [
+        *("127.0.0.1", "[::1]", "0x7f000001", "0x7f.1", "2130706433", "017700000001", "127.1"),
+        *("127。0。0。1", "[::ffff:127.0.0.1]", "[0:0:0:0:0:0:0:1]"),
+    ],
 )
 async def test_loopback_in_every_spelling_needs_the_setting(host: str) -> None:
     resolver, target = Resolver(), parse_target(f"http://{host}/")
@@ -124,7 +138,7 @@ async def test_loopback_in_every_spelling_needs_the_setting(host: str) -> None:
         opened, notebook = dialling(resolver, allow_loopback=True)
         with pytest.raises(OSError, match="nobody is there"):
             await opened.dial(target)
-        assert notebook.dialled in (["127.0.0.1"], ["::1"])
+        assert notebook.dialled in (["127.0.0.1"], ["::1"], ["::ffff:127.0.0.1"])
     finally:
         resolver.close()
 

@@ -6,13 +6,12 @@ import ssl
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import h11
 import pytest
 
+from callsheet.runtime.targets import parse_target
 from callsheet.sidecar.dialling import Dialler, public_trust
-from callsheet.sidecar.lines import MOST_READ, LineClosed
+from callsheet.sidecar.lines import MOST_READ, AnswerUnreadable, LineClosed
 from callsheet.sidecar.posting import Answer, Poster
-from callsheet.sidecar.targets import parse_target
 from tests.support.eventually import eventually
 from tests.support.receiver import CERTIFICATE, Receiver, Reply
 
@@ -36,7 +35,7 @@ async def poster() -> AsyncIterator[Poster]:
 
 
 async def posted(poster: Poster, receiver: Receiver) -> Answer:
-    return await poster.post(parse_target(receiver.url), {"content-type": "text/plain"}, b"hello")
+    return await poster.post(parse_target(receiver.url), [("content-type", "text/plain")], b"hello")
 
 
 async def test_the_request_is_what_was_asked_for_and_nothing_more(poster: Poster) -> None:
@@ -118,12 +117,12 @@ async def test_a_name_is_checked_by_its_certificate_though_an_address_is_dialled
     trust = ssl.create_default_context(cafile=CERTIFICATE)
     async with Receiver(tls=True) as receiver, poster_of(trust=trust) as poster:
         named = parse_target(f"https://hooks.example:{receiver.port}/")
-        assert (await poster.post(named, {}, b"{}")).status == 200
+        assert (await poster.post(named, (), b"{}")).status == 200
         assert receiver.received[0].headers["host"] == f"hooks.example:{receiver.port}"
         # A kept line to the same address does not serve another name
         other = parse_target(f"https://other.example:{receiver.port}/")
         with pytest.raises(ssl.SSLCertVerificationError):
-            await poster.post(other, {}, b"{}")
+            await poster.post(other, (), b"{}")
         assert len(receiver.received) == 1
 
 
@@ -131,7 +130,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(poster: Poster) 
     async with Receiver(tls=True) as receiver:
         target = parse_target(f"https://hooks.example:{receiver.port}/")
         with pytest.raises(ssl.SSLCertVerificationError):
-            await poster.post(target, {}, b"{}")
+            await poster.post(target, (), b"{}")
         assert receiver.received == []
 
 
@@ -164,7 +163,7 @@ async def test_an_endpoint_that_hangs_up_at_once_is_asked_once(poster: Poster) -
 )
 async def test_what_is_no_answer_is_a_failure(poster: Poster, answer: bytes) -> None:
     async with Receiver(Reply(raw=answer)) as receiver:
-        with pytest.raises(h11.RemoteProtocolError):
+        with pytest.raises(AnswerUnreadable):
             await posted(poster, receiver)
 
 

@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from callsheet.embedded.valkey import EmbeddedValkey
-from callsheet.ledger.deliveries import DeliveryState
+from callsheet.ledger.delivery_model import DeliveryState
+from callsheet.ledger.instants import microseconds
+from callsheet.ledger.model import CallbackEvent
 from callsheet.runtime.redis import connect
+from tests.support.eventually import eventually
 from tests.support.processes import room
 from tests.support.receiver import Receiver, Reply
 from tests.support.sidecars import WebhookCell, sidecar_environment, webhook_cell
@@ -116,7 +120,7 @@ async def test_a_sidecar_waits_for_its_ledger_and_goes_on(
 ) -> None:
     environment = sidecar_environment(own_server.url, cell, tmp_path)
     redis: Redis = connect(own_server.url, max_connections=8)
-    webhooks = webhook_cell(redis, cell)
+    webhooks = webhook_cell(redis, cell, patience=timedelta(seconds=10))
     answer = asyncio.Event()
     async with Receiver(Reply(after=answer), Reply()) as receiver:
         with room(ROOM, {**environment, "CALLSHEET_WEBHOOK_TIME_LIMIT_SECONDS": "30"}) as sidecar:
@@ -140,3 +144,59 @@ async def test_a_sidecar_without_a_ledger_says_so(tmp_path: Path) -> None:
     environment = sidecar_environment("", "local", tmp_path)
     with pytest.raises(AssertionError, match="ended before it was ready"), room(ROOM, environment):
         pass
+
+
+async def test_events_of_running_tasks_survive_every_kill_in_order_and_under_their_ids(
+    webhooks: WebhookCell, environment: Mapping[str, str]
+) -> None:
+    """Killed after each step of the tasks' lives, and once while a webhook is on its way."""
+    held = Reply(after=asyncio.Event())
+    async with Receiver(*[Reply()] * 3, held, Reply()) as receiver:
+        with room(ROOM, environment) as first:
+            tasks = [await webhooks.submitted(receiver.url, events=tuple(CallbackEvent))]
+            await receiver.arrived(1)
+            tasks.append(await webhooks.submitted(receiver.url, events=tuple(CallbackEvent)))
+            await receiver.arrived(2)
+            first.kill()
+        running = [await webhooks.started(task) for task in tasks]
+        with room(ROOM, environment) as second:
+            await heard(receiver, "started", count=1)
+            second.kill()
+        for task in running:
+            time = microseconds(task.update_time) + 1
+            await webhooks.progressed(task, 5, time=time)
+        with room(ROOM, environment), room(ROOM, environment) as third:
+            await heard(receiver, "progress", count=2)
+            third.kill()
+            for task in running:
+                await webhooks.ended_by(task)
+            for task in tasks:
+                await ended(webhooks, task.id)
+    for task in tasks:
+        told = [each for each in receiver.received if task.id in each.id]
+        first_times = {each.id: each for each in reversed(told)}
+        # In order, and the same bytes under the same id; what waited gave way to what is newer
+        events = [each.json()["event"] for each in told if first_times[each.id] is each]
+        every = ["queued", "started", "progress", "completed"]
+        assert [event for event in every if event in events] == events
+        assert (events[0], events[-2:]) == ("queued", ["progress", "completed"])
+        assert len({each.body for each in told}) == len(first_times)
+
+
+async def heard(receiver: Receiver, event: str, *, count: int) -> None:
+    """Wait until so many webhooks of the event have arrived, each counted once."""
+
+    async def have_come() -> bool:
+        ids = {each.id for each in receiver.received if each.json()["event"] == event}
+        return len(ids) >= count
+
+    await eventually(have_come)
+
+
+async def ended(webhooks: WebhookCell, task_id: str) -> None:
+    async def is_told() -> bool:
+        records = await webhooks.of_task(task_id)
+        last = records[-1] if records else None
+        return last is not None and (last.event, last.state.value) == ("completed", "DELIVERED")
+
+    await eventually(is_told)

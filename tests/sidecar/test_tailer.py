@@ -4,9 +4,13 @@ from datetime import timedelta
 
 from structlog.testing import capture_logs
 
+from callsheet.ledger.index import prune_moves
+from callsheet.ledger.model import Task
+from callsheet.ledger.store import Commit
 from tests.support.eventually import eventually
 from tests.support.ledgers import OWNER, ping
-from tests.support.sidecars import WebhookCell, running, tailer
+from tests.support.receiver import Receiver
+from tests.support.sidecars import WebhookCell, couriers, running, tailer
 
 URL = "https://a.example/hook"
 
@@ -18,7 +22,7 @@ async def recorded(cell: WebhookCell, *task_ids: str) -> list[list[int]]:
     async def complete() -> bool:
         found.clear()
         for task_id in task_ids:
-            records = await cell.deliveries.of_task(task_id)
+            records = await cell.of_task(task_id)
             found.append([record.sequence for record in records])
         return all(found)
 
@@ -41,7 +45,7 @@ async def test_a_task_without_a_callback_has_no_delivery(webhooks: WebhookCell) 
     told = await webhooks.cancelled(URL)
     async with running(tailer(webhooks)):
         await recorded(webhooks, told.id)
-    assert await webhooks.deliveries.of_task(silent.id) == []
+    assert await webhooks.of_task(silent.id) == []
 
 
 async def test_a_task_that_is_not_final_has_no_delivery(webhooks: WebhookCell) -> None:
@@ -49,7 +53,7 @@ async def test_a_task_that_is_not_final_has_no_delivery(webhooks: WebhookCell) -
     told = await webhooks.cancelled(URL)
     async with running(tailer(webhooks)):
         await recorded(webhooks, told.id)
-    assert await webhooks.deliveries.of_task(running_task.id) == []
+    assert await webhooks.of_task(running_task.id) == []
 
 
 async def test_a_tailer_goes_on_where_another_one_stopped(webhooks: WebhookCell) -> None:
@@ -59,7 +63,9 @@ async def test_a_tailer_goes_on_where_another_one_stopped(webhooks: WebhookCell)
     second = await webhooks.cancelled(URL)
     async with running(tailer(webhooks, holder="two")):
         await recorded(webhooks, second.id)
-    due = await webhooks.deliveries.claim({"https://a.example:443": 9}, lease=timedelta(hours=1))
+    due = await webhooks.deliveries.claim(
+        {"default/https://a.example:443": 9}, lease=timedelta(hours=1)
+    )
     assert sorted(head.record.task_id for head in due.deliveries) == sorted([first.id, second.id])
 
 
@@ -92,7 +98,7 @@ async def test_a_tailer_that_was_taken_for_dead_is_fenced(webhooks: WebhookCell)
 
             await eventually(fenced)
     # Then it has recorded nothing of what is the other one's, and moved no cursor
-    assert await webhooks.deliveries.of_task(second.id) == []
+    assert await webhooks.of_task(second.id) == []
     assert (await log.cursors())["sidecar"] == "9999999999999-0"
 
 
@@ -115,14 +121,14 @@ async def test_catching_up_delivers_nothing_anew(webhooks: WebhookCell) -> None:
     task = await webhooks.cancelled(URL)
     async with running(tailer(webhooks, holder="one")):
         await recorded(webhooks, task.id)
-    before = await webhooks.deliveries.of_task(task.id)
+    before = await webhooks.of_task(task.id)
     log = webhooks.plane.log
     newest = await webhooks.cancelled(URL)
     await log.trim(await log.end())
     await log.save_cursor("sidecar", "1-0")
     async with running(tailer(webhooks, holder="two")):
         await recorded(webhooks, newest.id)
-    assert await webhooks.deliveries.of_task(task.id) == before
+    assert await webhooks.of_task(task.id) == before
 
 
 async def test_facts_that_ask_for_nothing_move_the_cursor_too(webhooks: WebhookCell) -> None:
@@ -137,3 +143,22 @@ async def test_facts_that_ask_for_nothing_move_the_cursor_too(webhooks: WebhookC
             return (await log.cursors()).get("sidecar") == end
 
         await eventually(moved)
+
+
+async def test_a_task_that_comes_back_after_it_was_pruned_is_told_of_too(
+    webhooks: WebhookCell,
+) -> None:
+    """Its request_id was used again: it has the id of the earlier one, and its own webhook."""
+    async with Receiver() as receiver, couriers(webhooks):
+        tasks: list[Task] = []
+        for _ in range(2):
+            task = await webhooks.ended(await webhooks.submitted(receiver.url, request_id="mine"))
+            await receiver.arrived(len(tasks) + 1)
+            await webhooks.settled(task)
+            tasks.append(task)
+            moves = prune_moves(webhooks.plane.keys, task)
+            await webhooks.plane.store.commit([Commit(task.id, task.sequence, moves=moves)])
+    first, second = tasks
+    assert (first.id, first.create_time < second.create_time) == (second.id, True)
+    told = [each.json()["occurred_at"] for each in receiver.received]
+    assert len(set(told)) == 2

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from callsheet.ledger.acceptance import SubmitCommand
 from callsheet.ledger.access import Principal, Role
 from callsheet.ledger.attempts import Attempts
 from callsheet.ledger.catalog import TaskType, task_types
@@ -12,7 +13,7 @@ from callsheet.ledger.codec import event_of, parse_event
 from callsheet.ledger.ids import RandomIds
 from callsheet.ledger.index import Keys
 from callsheet.ledger.instants import instant
-from callsheet.ledger.ledger import Ledger, SubmitCommand
+from callsheet.ledger.ledger import Ledger
 from callsheet.ledger.log import Log
 from callsheet.ledger.machine import fold
 from callsheet.ledger.memory_log import MemoryLog, MemoryRegistry

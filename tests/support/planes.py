@@ -32,7 +32,7 @@ class Plane:
         self._folder = folder / "valkey"
         self.valkey = EmbeddedValkey(self._folder)
         self.valkey.start()
-        self.address = _free_address()
+        self.address = free_address()
         self.environment: Mapping[str, str] = {
             "REDIS_URL": self.valkey.url,
             "CALLSHEET_CELL": CELL,
@@ -105,7 +105,8 @@ async def whole_plane(folder: Path, *, queues: str = "") -> AsyncGenerator[Plane
         await plane.stop()
 
 
-def _free_address() -> str:
+def free_address() -> str:
+    """Return a loopback address that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"

@@ -5,18 +5,18 @@ from datetime import timedelta
 from typing import Final, cast
 
 from callsheet.ledger import machine
-from callsheet.ledger.attempts import Attempts
+from callsheet.ledger.acceptance import SubmitCommand
 from callsheet.ledger.codec import decode_task, start_template
 from callsheet.ledger.errors import LedgerError
 from callsheet.ledger.events import Event
 from callsheet.ledger.index import lease_member, parse_lease
 from callsheet.ledger.instants import instant
-from callsheet.ledger.ledger import SubmitCommand
 from callsheet.ledger.model import (
     NO_TIME,
     Failure,
     FailureReason,
     Progress,
+    RegisteredMedia,
     Submission,
     Task,
     TaskState,
@@ -30,6 +30,7 @@ from tests.support.twins import IMPATIENT
 QUEUE: Final = "system"
 #: Later than any start, so that it is always the newest.
 FUTURE: Final = instant(4_000_000_000_000_000)
+MEDIA: Final = (RegisteredMedia("s3://films/a.png", "7"),)
 LOST: Final = Failure(FailureReason.WORKER_LOST, "lost")
 
 
@@ -110,8 +111,8 @@ def claimed_of(claimed: Claimed) -> tuple[list[Task], list[str]]:
     return started, [candidate.task_id for candidate in claimed.ready]
 
 
-def ending(end: str, attempt: int, failure: Failure) -> Callable[[Task], Event]:
-    """Return how the machine decides the end of an attempt."""
+def ending(end: str, attempt: int, failure: Failure) -> Callable[[Task], Event | None]:
+    """Return how the machine decides the end of an attempt, or what is noted after it."""
     backoff = IMPATIENT["ping"].backoff
     match end:
         case "succeed":
@@ -122,14 +123,15 @@ def ending(end: str, attempt: int, failure: Failure) -> Callable[[Task], Event]:
             )
         case "hand back":
             return lambda task: machine.hand_back(task, attempt=attempt, reason="later")
+        case "register media":
+            return lambda task: machine.register_media(task, MEDIA)
         case _:
             return lambda task: machine.confirm_cancel(task, attempt=attempt)
 
 
-async def end_attempt(
-    worker: Attempts, task: Task, end: str, attempt: int, failure: Failure
-) -> Task:
-    """Let the worker end the attempt in the way that *ending* decides."""
+async def end_attempt(plane: Cell, task: Task, end: str, attempt: int, failure: Failure) -> Task:
+    """Let a worker, or a sidecar, do what *ending* decides."""
+    worker = plane.attempts("w")
     match end:
         case "succeed":
             return await worker.succeed(task, attempt=attempt, output=b"", usage=Usage())
@@ -137,6 +139,8 @@ async def end_attempt(
             return await worker.fail(task, attempt=attempt, failure=failure)
         case "hand back":
             return await worker.hand_back(task, attempt=attempt, reason="later")
+        case "register media":
+            return await plane.writer.change(task, ending(end, attempt, failure))
         case _:
             return await worker.confirm_cancel(task, attempt=attempt)
 

@@ -107,6 +107,10 @@ class Receiver:
             await self._changed.wait_for(lambda: len(self.received) >= count)
         return self.received
 
+    def reply_to(self, received: Received) -> Reply:
+        """Return what this request is answered."""
+        return self._replies[min(len(self.received), len(self._replies) - 1)]
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         current = asyncio.current_task()
@@ -126,7 +130,7 @@ class Receiver:
     async def _served(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         received = await _read(reader)
         async with self._changed:
-            reply = self._replies[min(len(self.received), len(self._replies) - 1)]
+            reply = self.reply_to(received)
             self.received.append(received)
             self._changed.notify_all()
         if reply.after is not None:

@@ -70,6 +70,12 @@ def _signal_itself(_: TaskContext) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _tell_what_it_knows(context: TaskContext) -> PingOutput:
+    known = [f"{each.source}: {each.text}" for each in context.knowledge]
+    similar = [f"{each.task_id} {each.status}: {each.text}" for each in context.similar_tasks]
+    return PingOutput(echo="\n".join([*known, *similar]))
+
+
 def _raise(_: TaskContext) -> None:
     secret = "hf_" + "a" * 34
     raise RuntimeError(f"no luck\nwith {secret}" + " and more" * 100)
@@ -96,6 +102,7 @@ _SCRIPTS: Final[Mapping[str, Callable[[TaskContext], Message | None]]] = {
     "signals itself": _signal_itself,
     "stores": _store,
     "stores and dies": _store_and_die,
+    "tells what it knows": _tell_what_it_knows,
 }
 
 

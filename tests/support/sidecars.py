@@ -1,7 +1,7 @@
 """Sidecars for tests, put together in this process or told to real ones; and tasks to end."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,19 +11,34 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from redis.asyncio import Redis
 
-from callsheet.ledger.deliveries import Deliveries, DeliveryRecord
-from callsheet.ledger.model import NOTHING, Failure, FailureReason, Task, Usage
-from callsheet.ledger.redis_connection import RedisConnection
+from callsheet.ledger.deliveries import CIRCUIT, CircuitTerms, Deliveries
+from callsheet.ledger.delivery_model import DeliveryRecord
+from callsheet.ledger.instants import instant
+from callsheet.ledger.kept_deliveries import KeptDeliveries
+from callsheet.ledger.media_work import MediaWork
+from callsheet.ledger.model import (
+    NOTHING,
+    CallbackEvent,
+    Failure,
+    FailureReason,
+    Progress,
+    Task,
+    Usage,
+)
 from callsheet.ledger.store import Candidate
+from callsheet.ledger.webhook_registry import WebhookRegistry
 from callsheet.runtime.secrets import webhook_secret
 from callsheet.sidecar.courier import Courier, Terms
+from callsheet.sidecar.credentials import Credentials
 from callsheet.sidecar.dialling import Dialler, Resolver, public_trust
+from callsheet.sidecar.media_gate import MediaGate
 from callsheet.sidecar.posting import Poster
 from callsheet.sidecar.sending import Sender
 from callsheet.sidecar.tailer import Tailer
 from callsheet.tasks.v1.ping_pb2 import PingOutput
 from tests.support.eventually import eventually
 from tests.support.ledgers import OWNER, Cell, ping, redis_cell
+from tests.support.strict_keys import StrictConnection
 
 MASTER_KEY = b"a master key for tests, 32 or more"
 SECRET = webhook_secret(MASTER_KEY, "default", 1)
@@ -42,13 +57,37 @@ class WebhookCell:
     redis: Redis
     plane: Cell
     deliveries: Deliveries
+    kept: KeptDeliveries
+    registry: WebhookRegistry
+    media: MediaWork
 
     async def submitted(
-        self, url: str, *, metadata: Mapping[str, str] = NOTHING, trace_parent: str = ""
+        self,
+        url: str,
+        *,
+        events: Sequence[CallbackEvent] = (),
+        metadata: Mapping[str, str] = NOTHING,
+        trace_parent: str = "",
+        request_id: str = "",
     ) -> Task:
-        """Return a new task whose webhook goes to the URL."""
-        command = ping(callback_url=url, metadata=metadata, trace_parent=trace_parent)
+        """Return a new task whose webhooks go to the URL."""
+        command = ping(
+            callback_url=url,
+            callback_events=tuple(events),
+            metadata=metadata,
+            trace_parent=trace_parent,
+            request_id=request_id,
+        )
         return await self.plane.ledger.submit(OWNER, command)
+
+    async def of_task(self, task_id: str) -> list[DeliveryRecord]:
+        """Return the task's deliveries, oldest fact first."""
+        return [each.record for each in await self.kept.of_task(task_id)]
+
+    async def progressed(self, task: Task, current: int, *, time: int) -> None:
+        """Have the running attempt say how far it is, at that time in microseconds."""
+        progress = Progress(current, 10, "denoising", instant(time))
+        await self.plane.attempts().keep_progress(task, attempt=task.attempt, progress=progress)
 
     async def started(self, task: Task) -> Task:
         """Return the task with its first attempt running."""
@@ -64,12 +103,15 @@ class WebhookCell:
 
     async def ended(self, task: Task, *, output: Message | None = None) -> Task:
         """Return the task after it started and ended with the output."""
+        return await self.ended_by(await self.started(task), output=output)
+
+    async def ended_by(self, running: Task, *, output: Message | None = None) -> Task:
+        """Return the task after its running attempt ended with the output."""
         packed = AnyMessage()
         packed.Pack(output or PingOutput(echo="hello"))
         content = packed.SerializeToString(deterministic=True)
-        running = await self.started(task)
         return await self.plane.attempts().succeed(
-            running, attempt=1, output=content, usage=Usage(tokens=12)
+            running, attempt=running.attempt, output=content, usage=Usage(tokens=12)
         )
 
     async def failed(self, url: str) -> Task:
@@ -87,7 +129,7 @@ class WebhookCell:
         """Wait until so many tries of the task's one delivery are written; return it."""
 
         async def written() -> DeliveryRecord | None:
-            records = await self.deliveries.of_task(task.id)
+            records = await self.of_task(task.id)
             return records[0] if records and records[0].tries >= tries else None
 
         found = await eventually(written)
@@ -95,11 +137,25 @@ class WebhookCell:
         return found
 
 
-def webhook_cell(redis: Redis, name: str) -> WebhookCell:
+def webhook_cell(
+    redis: Redis,
+    name: str,
+    *,
+    circuit: CircuitTerms = CIRCUIT,
+    patience: timedelta = timedelta(0),
+) -> WebhookCell:
     """Return the cell of that name."""
-    connection = RedisConnection(redis)
+    connection = StrictConnection(redis, patience=patience)
     plane = redis_cell(connection, name)
-    return WebhookCell(name, redis, plane, Deliveries(connection, plane.keys))
+    return WebhookCell(
+        name,
+        redis,
+        plane,
+        Deliveries(connection, plane.keys, circuit=circuit),
+        KeptDeliveries(connection, plane.keys, circuit=circuit),
+        WebhookRegistry(connection, plane.keys),
+        MediaWork(connection, plane.keys),
+    )
 
 
 def tailer(
@@ -107,9 +163,10 @@ def tailer(
     *,
     holder: str = "tailer-1",
     hold_seconds: float = 15,
-    recorded: Callable[[], None] = lambda: None,
+    recorded: Callable[[Iterable[str]], None] = lambda _: None,
+    media: MediaGate | None = None,
 ) -> Tailer:
-    """Return a tailer of the cell."""
+    """Return a tailer of the cell; without a *media* gate nothing waits for media."""
     return Tailer(
         log=cell.plane.log,
         store=cell.plane.store,
@@ -118,6 +175,7 @@ def tailer(
         keys=cell.plane.keys,
         holder=holder,
         hold=timedelta(seconds=hold_seconds),
+        media=media or MediaGate(cell.media, cell.plane.store, wait=None),
         recorded=recorded,
     )
 
@@ -150,20 +208,23 @@ async def couriers(
     resolver = Resolver()
     dialler = Dialler(resolver, allow_loopback=allow_loopback, trust=public_trust())
     async with Poster(dialler, time_limit=time_limit) as poster:
-        sender = Sender(
-            cell.plane.store,
-            poster,
-            secret_of=lambda project: webhook_secret(MASTER_KEY, project, 1),
-            allow_http=allow_http,
-        )
+        credentials = Credentials(cell.registry, master_key=MASTER_KEY)
+        sender = Sender(poster, credentials, allow_http=allow_http)
         made = [
-            Courier(cell.deliveries, sender, terms=terms, jitter=lambda: 0.5, in_flight=in_flight)
+            Courier(
+                cell.deliveries,
+                sender,
+                credentials,
+                terms=terms,
+                jitter=lambda: 0.5,
+                in_flight=in_flight,
+            )
             for _ in range(count)
         ]
 
-        def wake() -> None:
+        def wake(lines: Iterable[str]) -> None:
             for courier in made:
-                courier.wake()
+                courier.wake(lines)
 
         async with running(*made, tailer(cell, recorded=wake)):
             yield made

@@ -85,7 +85,9 @@ def plain(answer: object) -> object:
                 create_time=_SOME_TIME,
                 update_time=_SOME_TIME,
                 start_time=None if answer.start_time is None else _SOME_TIME,
+                context_time=None if answer.context_time is None else _SOME_TIME,
                 ended_attempts=ended,
+                ended_before=None if answer.ended_before is None else _SOME_TIME,
             )
         case Exception():
             return type(answer), str(answer)

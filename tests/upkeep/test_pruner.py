@@ -12,9 +12,9 @@ from callsheet.ledger.model import NO_TIME, Task
 from callsheet.ledger.store import Commit
 from callsheet.upkeep import pruner
 from callsheet.upkeep.due import ROUND
-from callsheet.upkeep.log_trimmer import LogTrimmer
+from callsheet.upkeep.log_trimmer import FULL, LogTrimmer
 from callsheet.upkeep.pruner import Pruner
-from tests.support.ledgers import OWNER, Cell, ping
+from tests.support.ledgers import OWNER, Cell, memory_cell, ping
 from tests.support.upkeeping import meanwhile
 
 
@@ -102,7 +102,7 @@ async def test_the_log_is_trimmed_behind_its_slowest_reader(plane: Cell) -> None
     placed = await positions(plane, 5)
     await plane.log.save_cursor("slow", placed[1])
     await plane.log.save_cursor("quick", placed[4])
-    await LogTrimmer(plane.log).run_once()
+    await LogTrimmer(plane.log, plane.store).run_once()
     left = await plane.log.after(placed[1], limit=10, timeout=NO_TIME)
     assert [entry.position for entry in left] == placed[2:]
     with pytest.raises(CursorLost):
@@ -111,7 +111,7 @@ async def test_the_log_is_trimmed_behind_its_slowest_reader(plane: Cell) -> None
 
 async def test_a_log_without_a_durable_reader_stays_whole(plane: Cell) -> None:
     placed = await positions(plane, 3)
-    await LogTrimmer(plane.log).run_once()
+    await LogTrimmer(plane.log, plane.store).run_once()
     left = await plane.log.after(LOG_START, limit=10, timeout=NO_TIME)
     assert [entry.position for entry in left] == placed
 
@@ -123,7 +123,7 @@ async def test_a_cursor_that_cannot_be_trims_nothing(plane: Cell, cursor: str) -
     await plane.log.save_cursor("other", placed[2])
     await plane.log.save_cursor("lost", cursor)
     with capture_logs() as logs:
-        await LogTrimmer(plane.log).run_once()
+        await LogTrimmer(plane.log, plane.store).run_once()
     assert logs[0]["event"] in ("log_cursor_ahead", "log_cursor_unreadable")
     assert len(await plane.log.after(LOG_START, limit=10, timeout=NO_TIME)) == 3
 
@@ -132,5 +132,40 @@ async def test_a_reader_far_behind_is_told_of(plane: Cell) -> None:
     await positions(plane, 1)
     await plane.log.save_cursor("stuck", LOG_START)
     with capture_logs() as logs:
-        assert await LogTrimmer(plane.log).run_once() > timedelta(0)
+        assert await LogTrimmer(plane.log, plane.store).run_once() > timedelta(0)
     assert [line["reader"] for line in logs] == ["stuck"]
+
+
+async def test_a_reader_that_finds_elsewhere_what_it_missed_holds_only_so_much(
+    plane: Cell,
+) -> None:
+    placed = await positions(plane, 5)
+    await plane.log.save_cursor("sure", placed[3])
+    await plane.log.save_cursor("giving", placed[0])
+    # Given as many entries as are kept for it, it is waited for
+    await LogTrimmer(plane.log, plane.store, giving_way={"giving": 5}).run_once()
+    assert len(await plane.log.after(placed[0], limit=10, timeout=NO_TIME)) == 4
+    # With one more it is not, and learns of it when it comes back
+    await plane.ledger.submit(OWNER, ping())
+    with capture_logs() as logs:
+        await LogTrimmer(plane.log, plane.store, giving_way={"giving": 5}).run_once()
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
+        "log_reader_given_up"
+    ]
+    with pytest.raises(CursorLost):
+        await plane.log.after(placed[0], limit=10, timeout=NO_TIME)
+
+
+async def test_a_store_that_fills_up_keeps_nothing_for_readers_that_give_way() -> None:
+    plane = memory_cell(limit_bytes=10_000)
+    placed = await positions(plane, 3)
+    await plane.log.save_cursor("sure", placed[2])
+    await plane.log.save_cursor("giving", placed[0])
+    trimmer = LogTrimmer(plane.log, plane.store, giving_way={"giving": 1_000})
+    await trimmer.run_once()
+    assert await plane.log.length() == 3
+    while (await plane.store.room())[0] < FULL * 10_000:
+        await plane.ledger.submit(OWNER, ping("x" * 200))
+    await trimmer.run_once()
+    with pytest.raises(CursorLost):
+        await plane.log.after(placed[0], limit=10, timeout=NO_TIME)

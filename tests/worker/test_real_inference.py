@@ -62,6 +62,9 @@ async def test_an_image_is_rendered_with_progress_to_the_last_step(
     assert ended.usage.model_load_seconds > 0
     assert ended.usage.peak_rss_bytes > 50 * 2**20
     assert ended.usage.peak_vram_bytes == 0
+    # As was how good the images are
+    assert ended.quality.measure == "image-focus-exposure-1"
+    assert 0 < ended.quality.score < 1
 
 
 async def test_a_warm_pipeline_is_loaded_once(real_host: RunnerHost) -> None:

@@ -14,9 +14,10 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from callsheet.embedded.valkey import EmbeddedValkey
+from callsheet.ledger.acceptance import SubmitCommand
 from callsheet.ledger.codec import encode_event, encode_task, event_of, parse_event
 from callsheet.ledger.events import AttemptReturned, CancelRequested
-from callsheet.ledger.ledger import Ledger, SubmitCommand
+from callsheet.ledger.ledger import Ledger
 from callsheet.ledger.machine import evolve
 from callsheet.ledger.model import FailureReason, Task, TaskState
 from callsheet.ledger.redis_connection import RedisConnection

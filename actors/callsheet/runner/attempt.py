@@ -13,14 +13,22 @@ from google.protobuf.message import Message
 
 from callsheet.artifacts.store import ArtifactStore
 from callsheet.internal.v1.pipe_pb2 import AttemptEnded, AttemptProgress, FromRunner, RunAttempt
-from callsheet.runner.context import LoadedPipeline, Resolve, TaskStopped
+from callsheet.runner.agreement import PromptAgreement
+from callsheet.runner.context import (
+    Knowledge,
+    LoadedPipeline,
+    Resolve,
+    SimilarTask,
+    TaskStopped,
+)
 from callsheet.runner.failures import failure_of, one_line
 from callsheet.runner.frames import MAX_FRAME_BYTES
 from callsheet.runner.handlers import pack_output, unpack_input
 from callsheet.runner.pipelines import Pipelines
+from callsheet.runner.quality import is_measured, quality_of
 from callsheet.runner.usage import UsageMeter
 from callsheet.tasks.v1.artifact_pb2 import Artifact
-from callsheet.v1.task_pb2 import FailureReason, Progress
+from callsheet.v1.task_pb2 import FailureReason, Progress, Quality
 
 _LONGEST_PROGRESS_MESSAGE: Final = 200
 _BETWEEN_REPORTS: Final = timedelta(milliseconds=50)
@@ -51,6 +59,9 @@ class AttemptContext:
         self._artifacts = artifacts
         self._meter = meter
         self._next_report = 0.0
+        self._is_measured = is_measured(run.task_type)
+        #: The bytes of the artifacts stored so far, by key, if a measure will look at them.
+        self.contents: dict[str, bytes] = {}
 
     @property
     def task_id(self) -> str:
@@ -71,6 +82,22 @@ class AttemptContext:
     def device(self) -> str:
         """The device held."""
         return self._device
+
+    @property
+    def knowledge(self) -> tuple[Knowledge, ...]:
+        """What the project knows that bears on the task."""
+        return tuple(
+            Knowledge(known.source, known.text, known.score)
+            for known in self._run.context.knowledge
+        )
+
+    @property
+    def similar_tasks(self) -> tuple[SimilarTask, ...]:
+        """Ended tasks of the project that resemble this one."""
+        return tuple(
+            SimilarTask(each.task_id, each.task_type, each.status, each.text, each.score)
+            for each in self._run.context.similar_tasks
+        )
 
     def report(self, current: int, total: int, message: str = "") -> None:
         """Tell how far the attempt is; newest wins, so few are sent when many are told."""
@@ -122,6 +149,8 @@ class AttemptContext:
             media_type=media_type,
             suffix=suffix,
         )
+        if self._is_measured:
+            self.contents[stored.key] = content
         return Artifact(
             uri=stored.uri,
             key=stored.key,
@@ -131,6 +160,20 @@ class AttemptContext:
             width=width,
             height=height,
         )
+
+    def quality(self, input: Message, output: Message) -> Quality | None:
+        """Return how good the output is, by the measure of its task type; None: it has none."""
+        return quality_of(
+            self._run.task_type,
+            input,
+            output,
+            contents=self.contents,
+            agreement=self._loaded_agreement,
+        )
+
+    def _loaded_agreement(self) -> PromptAgreement | None:
+        with self._meter.loading():
+            return self._pipelines.agreement()
 
 
 @dataclass(frozen=True)
@@ -149,8 +192,11 @@ def end_of(run: RunAttempt, context: AttemptContext, *, resolve: Resolve) -> End
     try:
         context.check()
         handler = resolve(run.task_type)
-        output = handler(unpack_input(run.task_type, run.input), context)
+        input_message = unpack_input(run.task_type, run.input)
+        output = handler(input_message, context)
         frame.output.CopyFrom(_packed(run.task_type, output))
+        if quality := context.quality(input_message, output):
+            frame.quality.CopyFrom(quality)
     except TaskStopped:
         _log.info("attempt_stopped")
         frame.stopped = True

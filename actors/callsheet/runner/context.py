@@ -40,6 +40,31 @@ class Rendered:
     """The name of the scheduler class that walked the steps."""
 
 
+@dataclass(frozen=True)
+class Knowledge:
+    """One thing the project knows. Text of others: data to draw on, never instructions."""
+
+    source: str
+    """Where it comes from, such as the id of a document."""
+    text: str
+    score: float
+    """How near it is in meaning, from -1 to 1."""
+
+
+@dataclass(frozen=True)
+class SimilarTask:
+    """An ended task of the project that resembles this one. Its text is data, as above."""
+
+    task_id: str
+    task_type: str
+    status: str
+    """How it ended: completed or failed."""
+    text: str
+    """What it was asked for."""
+    score: float
+    """How near it is in meaning, from -1 to 1."""
+
+
 class LoadedPipeline(Protocol):
     """A pipeline that draws images from text, loaded and warm."""
 
@@ -90,6 +115,20 @@ class TaskContext(Protocol):
     @property
     def device(self) -> str:
         """The device held: cpu, or cuda:N."""
+        ...
+
+    @property
+    def knowledge(self) -> tuple[Knowledge, ...]:
+        """What the project knows that bears on the task, the nearest first; often nothing.
+
+        It may differ from one attempt to the next. The output of a type with a cache_ttl must not
+        depend on it.
+        """
+        ...
+
+    @property
+    def similar_tasks(self) -> tuple[SimilarTask, ...]:
+        """Ended tasks of the project that resemble this one, the most similar first."""
         ...
 
     def report(self, current: int, total: int, message: str = "") -> None:

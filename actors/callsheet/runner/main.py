@@ -22,6 +22,7 @@ from callsheet.runner.inbox import Inbox, TakenAttempt
 from callsheet.runner.lifeline import die_with_parent, outlive_polite_signals, parent_watch
 from callsheet.runner.pipelines import Pipelines
 from callsheet.runner.usage import UsageMeter
+from callsheet.runtime.artifacts import artifact_store
 from callsheet.runtime.logs import attempt_logged, configure_logging
 from callsheet.runtime.models import Catalogue, CatalogueInvalid, load_catalogue
 from callsheet.runtime.settings import EXIT_SETTINGS_REFUSED, Settings, load_settings_or_exit
@@ -55,7 +56,7 @@ def serve(arguments: Sequence[str], *, resolve: Resolve = handler_for) -> NoRetu
         pipe=pipe,
         inbox=inbox,
         pipelines=pipelines,
-        artifacts=ArtifactStore(settings.artifacts_url, public_url=settings.artifacts_public_url),
+        artifacts=artifact_store(settings),
         resolve=resolve,
     )
     inbox.start()

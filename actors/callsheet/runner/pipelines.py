@@ -8,6 +8,7 @@ from typing import Final, Protocol, cast
 
 import structlog
 
+from callsheet.runner.agreement import PromptAgreement
 from callsheet.runner.context import HandlerFailure, LoadedPipeline
 from callsheet.runner.diffusion import DiffusersPipeline, DiffusionEngine, import_libraries
 from callsheet.runner.failures import is_out_of_memory
@@ -112,6 +113,8 @@ class Pipelines:
         self._import: Thread | None = None
         self._engine: DiffusionEngine | None = None
         self._cache: PipelineCache | None = None
+        self._agreement: PromptAgreement | None = None
+        self._has_no_agreement = catalogue.agreement is None
 
     def warm_up(self) -> None:
         """Begin to import what loading needs: seconds that the first attempt then need not wait.
@@ -130,8 +133,20 @@ class Pipelines:
             raise HandlerFailure(FAILURE_REASON_MODEL_NOT_FOUND, str(error)) from error
         return self._ready().get(model)
 
+    def agreement(self) -> PromptAgreement | None:
+        """Return what tells how well images agree with words, loaded when it is first asked for.
+
+        None: the catalogue names no model for it, or it cannot be loaded; that is tried once.
+        """
+        if self._agreement is None and not self._has_no_agreement:
+            self._ready()
+            self._agreement = self._loaded_agreement()
+            self._has_no_agreement = self._agreement is None
+        return self._agreement
+
     def clear(self) -> None:
         """Drop every warm pipeline, as after memory ran out."""
+        self._agreement = None
         if self._cache is not None:
             self._cache.clear()
 
@@ -161,6 +176,16 @@ class Pipelines:
                 release=engine.release,
             )
         return self._cache
+
+    def _loaded_agreement(self) -> PromptAgreement | None:
+        model, engine = self._catalogue.agreement, self._engine
+        if model is None or engine is None:
+            return None
+        try:
+            return PromptAgreement(model, device=engine.device)
+        except Exception as error:  # noqa: BLE001 - a score less, and no attempt that fails
+            _log.warning("agreement_not_loaded", error=repr(error))
+            return None
 
     def _load(self, engine: DiffusionEngine, model: Model) -> DiffusersPipeline:
         folder = tiny_model_folder(self._cache_dir) if model.is_built_in else model.path

@@ -7,7 +7,13 @@ from datetime import timedelta
 from google.protobuf.message import Message
 
 from callsheet.internal.v1.pipe_pb2 import AttemptEnded
-from callsheet.runner.context import HandlerFailure, LoadedPipeline, TaskStopped
+from callsheet.runner.context import (
+    HandlerFailure,
+    Knowledge,
+    LoadedPipeline,
+    SimilarTask,
+    TaskStopped,
+)
 from callsheet.runner.failures import failure_of
 from callsheet.runner.handlers import handler_for, pack_output
 from callsheet.tasks.v1.artifact_pb2 import Artifact
@@ -32,6 +38,9 @@ class InWorkerContext:
         self.attempt = running.attempt
         self.project = running.task.submission.project
         self.device = ""
+        #: Nothing is asked of the brain for what takes no time.
+        self.knowledge: tuple[Knowledge, ...] = ()
+        self.similar_tasks: tuple[SimilarTask, ...] = ()
 
     def report(self, current: int, total: int, message: str = "") -> None:
         """Tell how far the attempt is; a total of 0 is unknown. Raises TaskStopped."""

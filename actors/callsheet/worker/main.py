@@ -4,7 +4,8 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -24,6 +25,7 @@ from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
 from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.redis import connect_ledger
 from callsheet.runtime.settings import Settings, load_settings_or_exit, variable_of
+from callsheet.worker.context_source import ContextSource
 from callsheet.worker.devices import device_named
 from callsheet.worker.ledger_clock import LedgerClock
 from callsheet.worker.runner_host import RunnerHost
@@ -34,7 +36,9 @@ PATIENCE: Final = timedelta(hours=1)
 #: One for each waiting claimer and the control list, the lane, renewals, signals, and some.
 _CONNECTIONS: Final = 16
 #: What a worker is told and a runner is not.
-_SECRETS: Final = frozenset({variable_of("redis_url"), variable_of("webhook_master_key")})
+_SECRETS: Final = frozenset(
+    map(variable_of, ("redis_url", "webhook_master_key", "payload_api_key", "brain_token"))
+)
 
 
 def main() -> int:
@@ -53,17 +57,37 @@ async def _work(settings: Settings, stop: asyncio.Event) -> None:
         settings.redis_url, max_connections=_CONNECTIONS, client_name="callsheet-worker"
     )
     try:
-        worker, hosts = await _assembled(settings, redis)
-        # Ahead of the first attempt, so that torch is imported by then.
-        warming = [asyncio.create_task(host.start()) for host in hosts]
-        announce_ready()
-        await worker.run(stop)
-        await asyncio.gather(*warming, return_exceptions=True)
+        async with _context_source(settings) as source:
+            worker, hosts = await _assembled(settings, redis, source)
+            # Ahead of the first attempt, so that torch is imported by then.
+            warming = [asyncio.create_task(host.start()) for host in hosts]
+            announce_ready()
+            await worker.run(stop)
+            await asyncio.gather(*warming, return_exceptions=True)
     finally:
         await redis.aclose()
 
 
-async def _assembled(settings: Settings, redis: Redis) -> tuple[LedgerWorker, list[RunnerHost]]:
+@asynccontextmanager
+async def _context_source(settings: Settings) -> AsyncGenerator[ContextSource | None]:
+    """Yield what asks the brain, connected as soon as it can be; None: there is none to ask."""
+    if settings.brain_ws_url is None or not settings.context_budget:
+        yield None
+        return
+    # Its libraries take a second to import, and a worker without a brain needs none.
+    from callsheet.runtime.brain import brain_of
+
+    brain = brain_of(settings, jitter=RandomIds().jitter, time_limit=settings.context_budget)
+    if brain is None:
+        yield None
+        return
+    async with brain:
+        yield ContextSource(brain, budget=settings.context_budget)
+
+
+async def _assembled(
+    settings: Settings, redis: Redis, context_source: ContextSource | None
+) -> tuple[LedgerWorker, list[RunnerHost]]:
     keys = Keys(settings.cell)
     connection = RedisConnection(redis, patience=PATIENCE)
     ids = RandomIds()
@@ -77,7 +101,15 @@ async def _assembled(settings: Settings, redis: Redis) -> tuple[LedgerWorker, li
     shape = _shape(settings)
     clock = LedgerClock(looked.time)
     registry = RedisRegistry(connection, keys)
-    worker = LedgerWorker(attempts, store, registry, catalog=task_types(), shape=shape, clock=clock)
+    worker = LedgerWorker(
+        attempts,
+        store,
+        registry,
+        catalog=task_types(),
+        shape=shape,
+        clock=clock,
+        context_source=context_source,
+    )
     return worker, [host for hosts in shape.hosts.values() for host in hosts]
 
 
@@ -105,7 +137,9 @@ def _shape(settings: Settings) -> Shape:
 
 
 def _without_secrets() -> Mapping[str, str]:
-    """What runs models, and whatever code they bring, has no business with the ledger."""
+    """What runs models, and whatever code they bring, has no business with the ledger
+    and with the services that the sidecar speaks to.
+    """
     return {name: value for name, value in os.environ.items() if name not in _SECRETS}
 
 

@@ -1,7 +1,8 @@
 """Runs one attempt from its claim to its recorded outcome. Dramatiq's threads call it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,12 +15,18 @@ from structlog.contextvars import bound_contextvars
 from callsheet.internal.v1.pipe_pb2 import AttemptEnded, RunAttempt
 from callsheet.ledger.attempts import Attempts
 from callsheet.ledger.catalog import ResourceClass
-from callsheet.ledger.codec import failure_from_proto, usage_from_proto
 from callsheet.ledger.errors import LeaseLost, LedgerError
-from callsheet.ledger.model import Failure, FailureReason, Task, Usage
+from callsheet.ledger.messages import (
+    context_to_proto,
+    failure_from_proto,
+    quality_from_proto,
+    usage_from_proto,
+)
+from callsheet.ledger.model import Failure, FailureReason, Task, TaskContext, Usage
 from callsheet.runtime.trace import continue_trace
 from callsheet.v1 import task_pb2
 from callsheet.v1.task_spec_pb2 import TaskSpec
+from callsheet.worker.context_source import ContextSource
 from callsheet.worker.in_worker import run_in_worker
 from callsheet.worker.lease_keeper import LeaseKeeper
 from callsheet.worker.progress import ProgressReporter
@@ -48,6 +55,7 @@ class Performer:
         memory_limit_bytes: int | None,
         now: Callable[[], datetime],
         loop: asyncio.AbstractEventLoop,
+        context_source: ContextSource | None = None,
     ) -> None:
         self._attempts = attempts
         self._running = running
@@ -56,7 +64,10 @@ class Performer:
         self._memory_limit_bytes = memory_limit_bytes
         self._now = now
         self._loop = loop
+        self._context_source = context_source
         self._concluding: set[asyncio.Task[None]] = set()
+        #: The runners that have an attempt, or are started for one.
+        self._taken: set[RunnerHost] = set()
 
     def perform(self, task_id: str, attempt: int) -> None:
         """Run the attempt, and see to it that its outcome is recorded."""
@@ -101,11 +112,10 @@ class Performer:
     async def _performed_in_runner(self, running: Running, trace_parent: str) -> None:
         reporter = self._reporter(running)
         try:
-            # A slot was taken for the attempt, so one of the class's runners is idle.
-            hosts = self._hosts[running.kind.resource_class]
-            host = next(host for host in hosts if not host.task_id)
-            await host.start()
-            ended = await self._run(running, host, trace_parent, reporter)
+            with self._idle_host(running.kind.resource_class) as host:
+                context = await self._known_at_start(running, host)
+                frame = _run_frame(running, trace_parent, context)
+                ended = await self._run(running, host, frame, reporter)
         except RunnerUnavailable as error:
             await self._without_runner(running, str(error))
             return
@@ -113,6 +123,49 @@ class Performer:
             _log.exception("attempt_broken")
             ended = AttemptEnded(task_id=running.task.id)
         await self._conclude(running, ended, reporter)
+
+    @contextmanager
+    def _idle_host(self, resource_class: ResourceClass) -> Generator[RunnerHost]:
+        """Have an idle runner to oneself, from before it starts: a start takes seconds."""
+        # A slot was taken for the attempt, so one of the class's runners is idle.
+        host = next(host for host in self._hosts[resource_class] if host not in self._taken)
+        self._taken.add(host)
+        try:
+            yield host
+        finally:
+            self._taken.discard(host)
+
+    async def _known_at_start(self, running: Running, host: RunnerHost) -> TaskContext | None:
+        """Start the runner, and ask meanwhile what is known: neither is the attempt's own time."""
+        asking = asyncio.create_task(self._known(running))
+        try:
+            await host.start()
+            return await asking
+        finally:
+            asking.cancel()
+
+    async def _known(self, running: Running) -> TaskContext | None:
+        """Return what is known that bears on the task, once the task says so too; None: nothing."""
+        if self._context_source is None or not running.kind.wants_context:
+            return None
+        context = await self._context_source.about(running.task)
+        if context is None:
+            return None
+        try:
+            async with asyncio.timeout(self._context_source.budget.total_seconds()):
+                task = await self._attempts.note_context(
+                    running.task, attempt=running.attempt, context=context
+                )
+        except LeaseLost:
+            self._keeper.look_soon(running)
+            return None
+        except (LedgerError, TimeoutError) as error:
+            # A handler is told nothing that its task does not tell.
+            _log.warning("context_not_recorded", reason=str(error) or "it took too long")
+            return None
+        if task.sequence > running.task.sequence:
+            running.task = task
+        return context
 
     async def _without_runner(self, running: Running, reason: str) -> None:
         """Give the attempt back, and keep its slot for a while: other workers may be healthy."""
@@ -124,14 +177,14 @@ class Performer:
         running.free_slot()
 
     async def _run(
-        self, running: Running, host: RunnerHost, trace_parent: str, reporter: ProgressReporter
+        self, running: Running, host: RunnerHost, frame: RunAttempt, reporter: ProgressReporter
     ) -> AttemptEnded:
         if running.cause is not None:
             return AttemptEnded(task_id=running.task.id, stopped=True)
         running.stop_runner = lambda: host.stop(running.task.id)
         try:
             return await host.run(
-                _run_frame(running, trace_parent),
+                frame,
                 time_limit=running.task.submission.time_limit,
                 grace_period=running.kind.grace_period,
                 memory_limit_bytes=running.kind.memory_limit_bytes or self._memory_limit_bytes,
@@ -175,6 +228,9 @@ class Performer:
                     attempt=attempt,
                     output=ended.output.SerializeToString(deterministic=True),
                     usage=_usage(task, ended),
+                    quality=(
+                        quality_from_proto(ended.quality) if ended.HasField("quality") else None
+                    ),
                     progress=reporter.newest,
                 )
             case "failure":
@@ -206,7 +262,7 @@ class Performer:
         )
 
 
-def _run_frame(running: Running, trace_parent: str) -> RunAttempt:
+def _run_frame(running: Running, trace_parent: str, context: TaskContext | None) -> RunAttempt:
     submission = running.task.submission
     spec = TaskSpec.FromString(submission.spec)
     input_message: Message = getattr(spec, submission.task_type)
@@ -219,6 +275,7 @@ def _run_frame(running: Running, trace_parent: str) -> RunAttempt:
         task_type=submission.task_type,
         input=packed,
         trace_parent=trace_parent,
+        context=None if context is None else context_to_proto(context),
     )
 
 

@@ -12,8 +12,9 @@ import structlog
 from callsheet.broker.slots import Slots
 from callsheet.internal.v1.worker_record_pb2 import WorkerRecord
 from callsheet.ledger.catalog import ResourceClass
-from callsheet.ledger.codec import VERSION, timestamp
+from callsheet.ledger.codec import VERSION
 from callsheet.ledger.errors import LedgerError
+from callsheet.ledger.messages import timestamp
 from callsheet.ledger.registry import Registry
 from callsheet.v1.operations_service_pb2 import Worker, WorkerSlots
 from callsheet.worker.running import RunningAttempts

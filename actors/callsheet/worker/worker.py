@@ -23,6 +23,7 @@ from callsheet.ledger.errors import LedgerError
 from callsheet.ledger.model import Task
 from callsheet.ledger.registry import Registry
 from callsheet.ledger.store import Candidate, Store
+from callsheet.worker.context_source import ContextSource
 from callsheet.worker.lease_keeper import LeaseKeeper
 from callsheet.worker.ledger_clock import LedgerClock
 from callsheet.worker.performer import WITHOUT_RUNNER, Performer
@@ -63,6 +64,7 @@ class LedgerWorker:
         catalog: Mapping[str, TaskType],
         shape: Shape,
         clock: LedgerClock,
+        context_source: ContextSource | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._catalog = catalog
@@ -80,6 +82,7 @@ class LedgerWorker:
             memory_limit_bytes=shape.memory_limit_bytes,
             now=clock.now,
             loop=self._loop,
+            context_source=context_source,
         )
         self._feed = Feed(unused=self._unused)
         broker = LedgerBroker(self._feed)

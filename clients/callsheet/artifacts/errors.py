@@ -10,6 +10,8 @@ import re
 from typing import Final
 
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
+#: What an object store says of a refusal, within what its library says of it.
+_S3_ERROR: Final = re.compile(r"<Code>([^<]{1,100})</Code>\s*(?:<Message>([^<]{0,200})</Message>)?")
 _LONGEST_REASON: Final = 300
 
 
@@ -45,5 +47,7 @@ def reason_of(error: BaseException) -> str:
     text = str(error)
     if found := _OS_ERROR.search(text):
         return os.strerror(int(found[1])).lower()
+    if found := _S3_ERROR.search(text):
+        return ": ".join(part for part in found.groups() if part)
     first_line = text.strip().partition("\n")[0]
     return first_line[:_LONGEST_REASON] or type(error).__name__

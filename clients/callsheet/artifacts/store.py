@@ -7,15 +7,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO, Final
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
+from callsheet.artifacts.access import S3Access
 from callsheet.artifacts.errors import ArtifactNotFound, ArtifactStoreError, reason_of
 from callsheet.artifacts.folders import LocalTaskFolders, ObjectTaskFolders, TaskFolder, TaskFolders
 from callsheet.artifacts.keys import artifact_key, require, task_folder
+from callsheet.artifacts.ownership import OWNER_KEY, StoreOwner, decoded_owner
+
+#: What is larger goes up in parts of this size, so many at a time: 32 MiB are held at most.
+PART: Final = 8 * 2**20
+_PARTS_AT_A_TIME: Final = 4
+_READ: Final = 2**20
+#: The digest is in the key, so what stands under it never changes.
+_CACHING: Final = "max-age=31536000, immutable"
 
 
 @dataclass(frozen=True)
@@ -33,18 +43,22 @@ class StoredArtifact:
 class ArtifactStore:
     """Keeps artifacts under `projects/<project>/tasks/<task>/<attempt>-<digest>.<suffix>`.
 
-    The URL is any that obstore knows (`file://` with an absolute path, `s3://`); nothing is touched
-    before the first call. Every method raises ArtifactStoreError when the store refuses or fails.
+    The URL is any that obstore knows (`file://` with an absolute path, `s3://bucket/prefix`);
+    nothing is touched before the first call. Every method raises ArtifactStoreError when the store
+    refuses or fails.
     """
 
-    def __init__(self, url: str, *, public_url: str | None = None) -> None:
+    def __init__(
+        self, url: str, *, public_url: str | None = None, s3: S3Access | None = None
+    ) -> None:
         self._url = url
+        self._s3 = s3 or S3Access()
         self._public_url = (public_url or url).rstrip("/")
         self._root = _local_root(url)
 
     def put(
         self,
-        content: bytes,
+        content: bytes | Path,
         *,
         project: str,
         task_id: str,
@@ -52,27 +66,78 @@ class ArtifactStore:
         media_type: str,
         suffix: str,
     ) -> StoredArtifact:
-        """Store the bytes and return their name; all of them are on disk afterwards, or none.
+        """Store the bytes, or the file's, and return their name; all are kept afterwards, or none.
 
-        Putting the same bytes for the same attempt again changes nothing.
+        Putting the same bytes for the same attempt again changes nothing. What is larger than PART
+        goes to an object store in parts.
         """
-        sha256 = hashlib.sha256(content).hexdigest()
+        with _translated("an artifact could not be stored"):
+            sha256, size = _measured(content)
         key = artifact_key(project, task_id, attempt=attempt, sha256=sha256, suffix=suffix)
+        attributes = {
+            "Content-Type": require("media type", media_type),
+            "Cache-Control": _CACHING,
+        }
         with _translated("an artifact could not be stored"):
             if self._root is not None:
                 # Temporary file and rename in obstore; it offers no fsync, so that is ours.
                 obstore.put(self._store, key, content, use_multipart=False)
                 _sync(self._root, key)
             else:
-                attributes = {"Content-Type": require("media type", media_type)}
-                obstore.put(self._store, key, content, attributes=attributes)
-        return StoredArtifact(key, f"{self._public_url}/{key}", sha256, len(content))
+                obstore.put(
+                    self._store,
+                    key,
+                    content,
+                    attributes=attributes,
+                    use_multipart=size > PART,
+                    chunk_size=PART,
+                    max_concurrency=_PARTS_AT_A_TIME,
+                )
+        return StoredArtifact(key, f"{self._public_url}/{key}", sha256, size)
 
     def get(self, key: str) -> bytes:
         """Return the bytes under the key; raises ArtifactNotFound when there are none."""
         require("key", key)
         with _translated("an artifact could not be read", key=key):
             return bytes(obstore.get(self._store, key).bytes())
+
+    def fetch(self, key: str, into: IO[bytes], *, limit: int) -> str:
+        """Write what stands under the key into a file, part by part; return its SHA-256 digest.
+
+        Raises ArtifactNotFound, and ArtifactStoreError also when there are more than *limit* bytes.
+        """
+        require("key", key)
+        digest, size = hashlib.sha256(), 0
+        with _translated("an artifact could not be read", key=key):
+            for chunk in obstore.get(self._store, key).stream(min_chunk_size=_READ):
+                size += len(chunk)
+                if size > limit:
+                    raise ArtifactStoreError(f"{key} has more than {limit} bytes")
+                digest.update(chunk)
+                into.write(chunk)
+        return digest.hexdigest()
+
+    def owner(self) -> StoreOwner | None:
+        """Return whose the store is; None: nobody has claimed it."""
+        try:
+            with _translated("the store's owner could not be read", key=OWNER_KEY):
+                return decoded_owner(bytes(obstore.get(self._store, OWNER_KEY).bytes()))
+        except ArtifactNotFound:
+            return None
+
+    def claim(self, owner: StoreOwner) -> StoreOwner:
+        """Make it the owner's unless somebody was first; return whose it is now."""
+        with _translated("the store's owner could not be written"):
+            try:
+                obstore.put(
+                    self._store, OWNER_KEY, owner.encoded(), mode="create", use_multipart=False
+                )
+            except AlreadyExistsError:
+                pass  # whoever was first is the owner
+            else:
+                if self._root is not None:
+                    _sync(self._root, OWNER_KEY)
+        return self.owner() or owner
 
     def list_task_folders(self) -> Iterator[TaskFolder]:
         """Yield every task folder once, with the time of its newest artifact."""
@@ -102,6 +167,13 @@ class ArtifactStore:
     def _store(self) -> ObjectStore:
         if self._root is not None:
             return LocalStore(self._root, mkdir=True)
+        if urlsplit(self._url).scheme == "s3":
+            return S3Store.from_url(
+                self._url,
+                config=self._s3.config,
+                client_options=self._s3.client_options,
+                retry_config=self._s3.retry_config,
+            )
         return from_url(self._url)
 
     @cached_property
@@ -123,6 +195,15 @@ def _local_root(url: str) -> Path | None:
     return root
 
 
+def _measured(content: bytes | Path) -> tuple[str, int]:
+    """Return the SHA-256 digest and the size of the bytes, or of the file's."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest(), len(content)
+    with content.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return digest, file.tell()
+
+
 def _sync(root: Path, key: str) -> None:
     """Force a written file, and the folders that name it, to the disk."""
     path = root / key
@@ -142,7 +223,7 @@ def _translated(what: str, *, key: str | None = None) -> Generator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        if key is not None:
+        if key is not None and "NoSuchBucket" not in str(error):
             raise ArtifactNotFound(key) from error
         raise ArtifactStoreError(f"{what}: {reason_of(error)}") from error
     except (BaseError, OSError, ValueError, NotImplementedError) as error:

@@ -12,6 +12,7 @@ from callsheet.client.connection import Connection
 from callsheet.client.errors import CallError, FailedPrecondition, WaitTimeout
 from callsheet.client.handle import AsyncTaskHandle, Output
 from callsheet.client.limits import DEFAULT_OUTAGE, DEFAULT_TIMEOUT, DEFAULT_WAIT
+from callsheet.client.operations import AsyncOperations
 from callsheet.client.retry import Deadline, Outage, retrying
 from callsheet.client.states import is_final
 from callsheet.client.submission import (
@@ -24,7 +25,7 @@ from callsheet.client.submission import (
 from callsheet.client.task_types import task_type_of
 from callsheet.client.trace import checked_trace_parent
 from callsheet.client.watch import Watch, WatchCursor, read_task
-from callsheet.v1 import operations_service_pb2, task_pb2, task_service_pb2, task_spec_pb2
+from callsheet.v1 import task_pb2, task_service_pb2, task_spec_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -45,7 +46,7 @@ _WAIT_STEP: Final = timedelta(seconds=30)
 _WAIT_GRACE: Final = timedelta(seconds=5)
 
 
-class AsyncTaskClient:
+class AsyncTaskClient(AsyncOperations):
     """Talks to one control plane; safe for any number of coroutines of one loop.
 
     ``async with AsyncTaskClient("127.0.0.1:50051", key=key) as client: …``
@@ -73,9 +74,8 @@ class AsyncTaskClient:
 
         Raises ValueError for an empty address or a key that cannot be one.
         """
-        self._connection = Connection(address, key=key, tls=tls, backoff=backoff)
-        self._project = project
-        self._timeout = timeout
+        connection = Connection(address, key=key, tls=tls, backoff=backoff)
+        super().__init__(connection, project=project, timeout=timeout)
         self._outage_timeout = outage_timeout
 
     async def __aenter__(self) -> Self:
@@ -135,7 +135,9 @@ class AsyncTaskClient:
             timeout=self._timeout,
             trace_parent=trace_parent,
         )
-        return AsyncTaskHandle(self, response.task, output_class=output or Message)
+        return AsyncTaskHandle(
+            self, response.task, output_class=output or Message, outcome=response.outcome
+        )
 
     async def submit_many(
         self, submissions: Sequence[Submission | Message], *, trace_parent: str | None = None
@@ -154,7 +156,9 @@ class AsyncTaskClient:
             submitted += [
                 answer
                 if isinstance(answer, CallError)
-                else AsyncTaskHandle(self, answer, output_class=Message)
+                else AsyncTaskHandle(
+                    self, answer.task, output_class=Message, outcome=answer.outcome
+                )
                 for answer in answers
             ]
         return submitted
@@ -301,33 +305,6 @@ class AsyncTaskClient:
             timeout=self._timeout,
         )
         return AsyncTaskHandle(self, response.task, output_class=output or Message)
-
-    async def queues(self) -> Sequence[operations_service_pb2.Queue]:
-        """Return the queues of all task types, by name. Needs the role operate."""
-        response = await self._connection.call(
-            self._connection.operations.ListQueues,
-            operations_service_pb2.ListQueuesRequest(),
-            timeout=self._timeout,
-        )
-        return response.queues
-
-    async def workers(self) -> Sequence[operations_service_pb2.Worker]:
-        """Return the live workers, by id. Needs the role operate."""
-        response = await self._connection.call(
-            self._connection.operations.ListWorkers,
-            operations_service_pb2.ListWorkersRequest(),
-            timeout=self._timeout,
-        )
-        return response.workers
-
-    async def deliveries(self, task_id: str) -> Sequence[operations_service_pb2.Delivery]:
-        """Return the webhook deliveries of a task, oldest first. Needs the role operate."""
-        response = await self._connection.call(
-            self._connection.operations.ListDeliveries,
-            operations_service_pb2.ListDeliveriesRequest(task_id=task_id),
-            timeout=self._timeout,
-        )
-        return response.deliveries
 
     async def _wait_step(self, task_id: str, *, span: timedelta) -> task_pb2.Task:
         response = await self._connection.once(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from callsheet.client.errors import CallError, Internal, from_refusal
 from callsheet.client.retry import is_transient, retrying
@@ -14,8 +14,16 @@ if TYPE_CHECKING:
 
     from callsheet.client.connection import Connection
 
-#: What became of one submission: the accepted task, or why it was refused.
-Answer: TypeAlias = task_pb2.Task | CallError
+
+class Accepted(NamedTuple):
+    """The task that answers a submission, and how it came to."""
+
+    task: task_pb2.Task
+    outcome: task_service_pb2.SubmitOutcome.ValueType
+
+
+#: What became of one submission: the task that answers it, or why it was refused.
+Answer: TypeAlias = Accepted | CallError
 
 #: The most submissions of one call, as the contract says.
 MOST_ITEMS: Final = 1000
@@ -84,7 +92,7 @@ def batches(requests: Sequence[task_service_pb2.SubmitTaskRequest]) -> Iterator[
 def _answer(result: task_service_pb2.SubmitTasksResult) -> Answer:
     match result.WhichOneof("result"):
         case "task":
-            return result.task
+            return Accepted(result.task, result.outcome)
         case "refusal":
             return from_refusal(result.refusal)
         case None:

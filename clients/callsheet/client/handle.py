@@ -10,6 +10,7 @@ from callsheet.client.errors import TaskCancelled, TaskFailed
 from callsheet.client.limits import DEFAULT_WAIT
 from callsheet.client.task_types import unpack
 from callsheet.v1 import task_pb2
+from callsheet.v1.task_service_pb2 import SUBMIT_OUTCOME_UNSPECIFIED, SubmitOutcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -51,11 +52,17 @@ class AsyncTaskHandle(Generic[_Output_co]):
     """One task, with all that can be asked of it."""
 
     def __init__(
-        self, client: AsyncTaskClient, task: task_pb2.Task, *, output_class: type[_Output_co]
+        self,
+        client: AsyncTaskClient,
+        task: task_pb2.Task,
+        *,
+        output_class: type[_Output_co],
+        outcome: SubmitOutcome.ValueType = SUBMIT_OUTCOME_UNSPECIFIED,
     ) -> None:
         self._client = client
         self._task = task
         self._output_class = output_class
+        self._outcome: SubmitOutcome.ValueType = outcome
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}>"
@@ -69,6 +76,11 @@ class AsyncTaskHandle(Generic[_Output_co]):
     def task(self) -> task_pb2.Task:
         """The task as this handle saw it last; after ``submit_many`` only its first fields."""
         return self._task
+
+    @property
+    def outcome(self) -> SubmitOutcome.ValueType:
+        """How the submission was answered; unspecified for a handle of a task submitted before."""
+        return self._outcome
 
     async def get(self) -> task_pb2.Task:
         """Return the task as it is now. Raises CallError."""
@@ -133,6 +145,11 @@ class TaskHandle(Generic[_Output_co]):
     def task(self) -> task_pb2.Task:
         """The task as this handle saw it last."""
         return self._handle.task
+
+    @property
+    def outcome(self) -> SubmitOutcome.ValueType:
+        """How the submission was answered; unspecified for a handle of a task submitted before."""
+        return self._handle.outcome
 
     def get(self) -> task_pb2.Task:
         """Return the task as it is now."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, TypedDict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -11,10 +12,38 @@ from callsheet.client.task_types import to_spec
 from callsheet.v1 import task_pb2, task_service_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from google.protobuf.message import Message
+
+
+#: By what of an equal submission this one may be answered.
+ReuseWord: TypeAlias = Literal["none", "result", "result-or-join"]
+
+#: The contract's words for it.
+REUSE_MODES: Final[Mapping[ReuseWord, task_service_pb2.ReuseMode.ValueType]] = MappingProxyType(
+    {
+        "none": task_service_pb2.REUSE_MODE_UNSPECIFIED,
+        "result": task_service_pb2.REUSE_MODE_RESULT,
+        "result-or-join": task_service_pb2.REUSE_MODE_RESULT_OR_JOIN,
+    }
+)
+
+
+#: What webhooks may tell besides the end of a task.
+EventWord: TypeAlias = Literal["queued", "started", "progress", "retrying", "cancelled"]
+
+#: The contract's words for it.
+CALLBACK_EVENTS: Final[Mapping[EventWord, task_pb2.CallbackEvent.ValueType]] = MappingProxyType(
+    {
+        "queued": task_pb2.CALLBACK_EVENT_QUEUED,
+        "started": task_pb2.CALLBACK_EVENT_STARTED,
+        "progress": task_pb2.CALLBACK_EVENT_PROGRESS,
+        "retrying": task_pb2.CALLBACK_EVENT_RETRYING,
+        "cancelled": task_pb2.CALLBACK_EVENT_CANCELLED,
+    }
+)
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -30,10 +59,17 @@ class SubmitOptions(TypedDict, total=False):
     expire_after: timedelta
     #: Where webhooks go. Left out: nowhere.
     callback_url: str
+    #: What webhooks tell besides the end of the task. Left out: only that.
+    callback_events: Sequence[EventWord]
     #: The client's own words, echoed in webhooks.
     metadata: Mapping[str, str]
     #: The id that makes this submission one and the same when it is repeated. Left out: a new one.
     request_id: str
+    #: By what of an equal submission this one may be answered: its output, or, while it has not
+    #: ended, the task itself. Left out: by nothing.
+    reuse: ReuseWord
+    #: How long ago that output may have been made. Left out: as long as the task type says.
+    reuse_max_age: timedelta
 
 
 class Submission:
@@ -74,6 +110,12 @@ def to_request(
         request.expire_after.CopyFrom(to_duration(options["expire_after"]))
     if "callback_url" in options:
         request.callback.CopyFrom(task_pb2.Callback(url=options["callback_url"]))
+    if "callback_events" in options:
+        request.callback.events.extend(CALLBACK_EVENTS[e] for e in options["callback_events"])
+    if "reuse" in options:
+        request.reuse.mode = REUSE_MODES[options["reuse"]]
+    if "reuse_max_age" in options:
+        request.reuse.max_age.CopyFrom(to_duration(options["reuse_max_age"]))
     return request
 
 

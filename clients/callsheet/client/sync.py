@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from callsheet.client.operations import DeliveryOptions
     from callsheet.client.retry import BackoffPolicy
     from callsheet.client.submission import Submission, SubmitOptions
     from callsheet.v1 import operations_service_pb2, task_event_pb2
@@ -192,3 +193,28 @@ class TaskClient:
     def deliveries(self, task_id: str) -> Sequence[operations_service_pb2.Delivery]:
         """Return the webhook deliveries of a task, oldest first."""
         return self._loop.run(self._client.deliveries(task_id))
+
+    def list_deliveries(
+        self, *, task_id: str = "", **wanted: Unpack[DeliveryOptions]
+    ) -> Generator[operations_service_pb2.Delivery, None, None]:
+        """Yield deliveries of a project, newest first, or of a task, oldest first, page by page."""
+        return self._loop.iterate(self._client.list_deliveries(task_id=task_id, **wanted))
+
+    def replay_deliveries(
+        self,
+        *,
+        delivery_id: str = "",
+        task_id: str = "",
+        from_sequence: int = 0,
+        limit: int | None = None,
+        **wanted: Unpack[DeliveryOptions],
+    ) -> int:
+        """Have deliveries made once more, under the same webhook-id; return how many will be."""
+        replaying = self._client.replay_deliveries(
+            delivery_id=delivery_id,
+            task_id=task_id,
+            from_sequence=from_sequence,
+            limit=limit,
+            **wanted,
+        )
+        return self._loop.run(replaying)

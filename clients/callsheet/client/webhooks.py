@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: How old, or how far in the future, a webhook may be.
 DEFAULT_TOLERANCE: Final = timedelta(minutes=5)
 
+#: The statuses of tasks that have ended.
+FINAL_STATUSES: Final = frozenset({"completed", "failed"})
+
 _PREFIX: Final = "whsec_"
 _ID: Final = "webhook-id"
 _TIMESTAMP: Final = "webhook-timestamp"
@@ -71,14 +74,14 @@ class WebhookResult:
 
 @dataclass(frozen=True)
 class Webhook:
-    """What became of one task."""
+    """What became of one task, or how far it is."""
 
     #: The same each time this webhook is delivered.
     id: str
     #: When this delivery was signed.
     time: datetime
     task_id: str
-    #: ``completed`` or ``failed``.
+    #: ``completed`` or ``failed``; before the end ``queued`` or ``processing``.
     status: str
     project_id: str
     #: None: the task failed.
@@ -89,6 +92,18 @@ class Webhook:
     metadata: Mapping[str, Any]
     #: The whole body, with whatever a newer plane has added.
     body: Mapping[str, Any]
+    #: ``completed``, ``failed`` or ``cancelled`` at the end of a task; else what was asked for:
+    #: ``queued``, ``started``, ``progress``, ``retrying``, ``cancelled``. Empty: not told.
+    event: str = ""
+    #: The position of the fact; of progress, that of the last fact before it. Zero: not told.
+    sequence: int = 0
+    #: The number of the attempt. Zero: none was started.
+    attempt: int = 0
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the task has ended: a request to stop is ``cancelled`` and not the end."""
+        return self.status in FINAL_STATUSES
 
 
 def verify(
@@ -204,6 +219,9 @@ def _parse(body: bytes, *, webhook_id: str, time: datetime) -> Webhook:
         error=fields.get("error"),
         metadata=_mapping(fields.get("metadata") or {}, "metadata"),
         body=fields,
+        event=_optional_text(fields, "event") or "",
+        sequence=_number(fields, "sequence"),
+        attempt=_number(fields, "attempt"),
     )
 
 
@@ -229,6 +247,13 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str):
         raise BodyMalformed(f"the webhook's {name} is not a string")
+    return value
+
+
+def _number(fields: Mapping[str, Any], name: str) -> int:
+    value = fields.get(name, 0)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise BodyMalformed(f"the webhook's {name} is not a whole number")
     return value
 
 

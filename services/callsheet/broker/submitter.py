@@ -6,8 +6,9 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from callsheet.ledger.acceptance import SubmitCommand
 from callsheet.ledger.access import Principal
-from callsheet.ledger.ledger import Ledger, SubmitCommand
+from callsheet.ledger.ledger import Ledger
 from callsheet.ledger.model import Task
 from callsheet.v1.task_spec_pb2 import TaskSpec
 

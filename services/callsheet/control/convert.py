@@ -7,19 +7,26 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from callsheet.internal.v1.record_pb2 import EventRecord
-from callsheet.ledger.codec import (
-    STATE_FROM_PROTO,
-    STATE_TO_PROTO,
+from callsheet.ledger.acceptance import Outcome, ReuseWish, SubmitCommand
+from callsheet.ledger.codec import STATE_FROM_PROTO, STATE_TO_PROTO
+from callsheet.ledger.delivery_model import STATE_FROM_PROTO as DELIVERY_STATE_FROM_PROTO
+from callsheet.ledger.delivery_model import STATE_TO_PROTO as DELIVERY_STATE_TO_PROTO
+from callsheet.ledger.delivery_model import DeliveryRecord
+from callsheet.ledger.delivery_overview import DeliveryFilter
+from callsheet.ledger.instants import microseconds
+from callsheet.ledger.listing import TaskFilter
+from callsheet.ledger.messages import (
+    EVENT_TO_PROTO,
+    callback_events_from_proto,
+    context_to_proto,
     duration,
     failure_to_proto,
+    media_to_proto,
     progress_to_proto,
+    quality_to_proto,
     timestamp,
     usage_to_proto,
 )
-from callsheet.ledger.deliveries import DeliveryRecord, DeliveryState
-from callsheet.ledger.instants import microseconds
-from callsheet.ledger.ledger import SubmitCommand
-from callsheet.ledger.listing import TaskFilter
 from callsheet.ledger.model import (
     NO_TIME,
     NOTHING,
@@ -31,7 +38,7 @@ from callsheet.ledger.model import (
 )
 from callsheet.ledger.overview import QueueView
 from callsheet.ledger.waiting import Wait, WaitReason
-from callsheet.v1 import operations_service_pb2, task_pb2
+from callsheet.v1 import operations_service_pb2, task_pb2, task_service_pb2
 from callsheet.v1.task_event_pb2 import TaskEvent
 from callsheet.v1.task_service_pb2 import ListTasksRequest, SubmitTaskRequest
 
@@ -43,13 +50,11 @@ _NO_WAIT: Final = Wait()
 _WAIT_REASONS: Final[Mapping[WaitReason, task_pb2.WaitReason.ValueType]] = {
     reason: task_pb2.WaitReason.Value(f"WAIT_REASON_{reason.value}") for reason in WaitReason
 }
-_DELIVERY_STATES: Final[Mapping[DeliveryState, operations_service_pb2.DeliveryState.ValueType]] = {
-    state: operations_service_pb2.DeliveryState.Value(f"DELIVERY_STATE_{state.value}")
-    for state in DeliveryState
-}
 
 
-def to_command(request: SubmitTaskRequest, *, trace_parent: str) -> SubmitCommand:
+def to_command(
+    request: SubmitTaskRequest, *, trace_parent: str, reuse: ReuseWish | None = None
+) -> SubmitCommand:
     """Return the wish that a checked request expresses."""
     return SubmitCommand(
         spec=request.spec.SerializeToString(deterministic=True),
@@ -62,8 +67,12 @@ def to_command(request: SubmitTaskRequest, *, trace_parent: str) -> SubmitComman
             request.expire_after.ToTimedelta() if request.HasField("expire_after") else None
         ),
         callback_url=request.callback.url if request.HasField("callback") else "",
+        callback_events=(
+            callback_events_from_proto(request.callback) if request.callback.events else ()
+        ),
         metadata=dict(request.metadata) if request.metadata else NOTHING,
         trace_parent=trace_parent,
+        reuse=reuse,
     )
 
 
@@ -71,6 +80,18 @@ def to_filter(request: ListTasksRequest) -> TaskFilter:
     """Return which tasks a checked request asks for."""
     state = STATE_FROM_PROTO[request.state] if request.state else None
     return TaskFilter(request.project, state, request.task_type)
+
+
+def to_delivery_filter(message: operations_service_pb2.DeliveryFilter) -> DeliveryFilter:
+    """Return which deliveries a checked request asks for."""
+    after, before = message.created_after, message.created_before
+    return DeliveryFilter(
+        project=message.project,
+        state=DELIVERY_STATE_FROM_PROTO[message.state] if message.state else None,
+        url=message.url,
+        created_after=after.ToMicroseconds() if message.HasField("created_after") else 0,
+        created_before=before.ToMicroseconds() if message.HasField("created_before") else None,
+    )
 
 
 def task_to_proto(
@@ -122,6 +143,8 @@ def fact_to_proto(record: EventRecord, *, task_id: str, epoch: str) -> TaskEvent
     if name is not None:
         # Record and contract give each fact the same name and message.
         getattr(event, name).CopyFrom(getattr(record, name))
+    if name == "context_retrieved":
+        event.context_retrieved.context.retrieve_time.CopyFrom(event.time)
     return event
 
 
@@ -138,6 +161,13 @@ def signal_to_proto(progress: Progress, *, task_id: str, epoch: str, sequence: i
     )
 
 
+#: How a submission was answered, in the contract's words.
+OUTCOMES: Final[Mapping[Outcome, task_service_pb2.SubmitOutcome.ValueType]] = {
+    outcome: task_service_pb2.SubmitOutcome.Value(f"SUBMIT_OUTCOME_{outcome.value}")
+    for outcome in Outcome
+}
+
+
 def queue_to_proto(queue: QueueView) -> operations_service_pb2.Queue:
     """Return the contract's form of a queue."""
     return operations_service_pb2.Queue(
@@ -148,6 +178,12 @@ def queue_to_proto(queue: QueueView) -> operations_service_pb2.Queue:
         workers=queue.workers,
         slots=queue.slots,
         busy_slots=queue.busy_slots,
+        reuse=[
+            operations_service_pb2.ReuseCount(
+                task_type=count.task_type, hits=count.hits, misses=count.misses, joins=count.joins
+            )
+            for count in queue.reuse
+        ],
     )
 
 
@@ -158,11 +194,13 @@ def delivery_to_proto(record: DeliveryRecord) -> operations_service_pb2.Delivery
         task_id=record.task_id,
         sequence=record.sequence,
         url=record.url,
-        state=_DELIVERY_STATES[record.state],
+        state=DELIVERY_STATE_TO_PROTO[record.state],
         tries=record.tries,
         last_status=record.last_status,
         last_error=record.last_error,
         create_time=timestamp(record.create_time),
+        project=record.project,
+        event=record.event,
     )
     if record.next_try_time is not None:
         message.next_try_time.CopyFrom(timestamp(record.next_try_time))
@@ -182,6 +220,7 @@ def _set_submission(message: task_pb2.Task, submission: Submission) -> None:
         message.metadata.update(submission.metadata)
     if submission.callback_url:
         message.callback.url = submission.callback_url
+        message.callback.events.extend(EVENT_TO_PROTO[e] for e in submission.callback_events)
     if submission.trace_parent:
         message.trace_parent = submission.trace_parent
     if submission.retry_of:
@@ -195,16 +234,25 @@ def _set_attempt(message: task_pb2.Task, task: Task) -> None:
         _set_time(message.start_time, task.start_time)
     for ended in task.ended_attempts:
         message.ended_attempts.append(_ended_to_proto(ended))
+    if task.context is not None:
+        message.context.CopyFrom(context_to_proto(task.context))
+        if task.context_time is not None:
+            _set_time(message.context.retrieve_time, task.context_time)
 
 
 def _set_outcome(message: task_pb2.Task, task: Task) -> None:
-    _set_time(message.end_time, task.update_time)
+    _set_time(message.end_time, task.end_time or task.update_time)
     if task.output:
         message.output.MergeFromString(task.output)
     if task.failure is not None:
         message.failure.CopyFrom(failure_to_proto(task.failure))
     if task.usage != _NO_USAGE:
         message.usage.CopyFrom(usage_to_proto(task.usage))
+    if task.quality is not None:
+        message.quality.CopyFrom(quality_to_proto(task.quality))
+    if task.reused_from:
+        message.reused_from = task.reused_from
+    message.media.extend(media_to_proto(task.media))
 
 
 def _set_time(field: Timestamp, moment: datetime) -> None:

@@ -52,6 +52,7 @@ _C = StatusCode
 MEANINGS: Final[Mapping[type[Refused], Meaning]] = MappingProxyType(
     {
         errors.TaskNotFound: Meaning(_C.NOT_FOUND, "TASK_NOT_FOUND"),
+        errors.DeliveryNotFound: Meaning(_C.NOT_FOUND, "DELIVERY_NOT_FOUND"),
         errors.ProjectNotFound: Meaning(_C.NOT_FOUND, "PROJECT_NOT_FOUND"),
         errors.RoleMissing: Meaning(_C.PERMISSION_DENIED, "ROLE_MISSING"),
         errors.KeyInvalid: Meaning(_C.UNAUTHENTICATED, "KEY_INVALID"),

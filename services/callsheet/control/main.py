@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from callsheet.control.authentication import Authentication
 from callsheet.control.callbacks import CallbackRules
 from callsheet.control.calls import Calls, ServicePlan
+from callsheet.control.digests import SpecDigests
 from callsheet.control.health import Health
 from callsheet.control.hub import Hub
 from callsheet.control.operations_service import OperationsService
@@ -24,10 +25,11 @@ from callsheet.control.task_service import LIMITS, TaskService
 from callsheet.control.validation import Validation
 from callsheet.control.watching import Watching
 from callsheet.ledger.catalog import task_types
-from callsheet.ledger.deliveries import Deliveries
+from callsheet.ledger.delivery_overview import DeliveryOverview
 from callsheet.ledger.errors import LedgerUnavailable
 from callsheet.ledger.ids import RandomIds
 from callsheet.ledger.index import Keys
+from callsheet.ledger.kept_deliveries import KeptDeliveries
 from callsheet.ledger.ledger import Ledger
 from callsheet.ledger.model import NO_TIME
 from callsheet.ledger.overview import Overview
@@ -172,10 +174,13 @@ def _plans(
     callbacks = CallbackRules(
         http=settings.webhook_allow_http, loopback=settings.webhook_allow_private
     )
-    validation = Validation(catalog, load_catalogue(settings.models_file), callbacks)
+    models = load_catalogue(settings.models_file)
+    validation = Validation(catalog, models, callbacks)
     watching = Watching(ledger, hub, pulse)
-    tasks = TaskService(ledger, overview, validation, watching, pulse)
-    operations = OperationsService(overview, Deliveries(connection, keys), validation)
+    digests = SpecDigests(catalog, models)
+    tasks = TaskService(ledger, overview, validation, watching, pulse, digests=digests)
+    deliveries = DeliveryOverview(store, KeptDeliveries(connection, keys))
+    operations = OperationsService(overview, deliveries, validation)
     return (
         ServicePlan(descriptor=_TASK_SERVICE, servicer=tasks, limits=LIMITS),
         ServicePlan(descriptor=_OPERATIONS_SERVICE, servicer=operations),

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from callsheet.control.convert import to_command, write_accepted
+from callsheet.control.convert import OUTCOMES, to_command, write_accepted
+from callsheet.control.digests import SpecDigests
 from callsheet.control.errors import to_refusal
 from callsheet.control.validation import Validation
+from callsheet.ledger.acceptance import Accepted, SubmitCommand
 from callsheet.ledger.access import Principal
 from callsheet.ledger.errors import LedgerError
-from callsheet.ledger.ledger import Ledger, SubmitCommand
-from callsheet.ledger.model import Task
+from callsheet.ledger.ledger import Ledger
 from callsheet.v1.task_service_pb2 import SubmitTaskRequest, SubmitTasksResponse
 
 #: Requests that are checked and committed together: one call of the commit script, and a moment
@@ -18,15 +19,16 @@ from callsheet.v1.task_service_pb2 import SubmitTaskRequest, SubmitTasksResponse
 CHUNK: Final = 128
 
 #: What became of a chunk: an answer for each request, or the refusal that concerns them all.
-Outcome = list[Task | LedgerError] | LedgerError
+Outcome = list[Accepted | LedgerError] | LedgerError
 
 
 class Submissions:
     """Accepts batches, chunk by chunk, in order."""
 
-    def __init__(self, ledger: Ledger, validation: Validation) -> None:
+    def __init__(self, ledger: Ledger, validation: Validation, digests: SpecDigests) -> None:
         self._ledger = ledger
         self._validation = validation
+        self._digests = digests
 
     async def accept(
         self, principal: Principal, requests: Sequence[SubmitTaskRequest], *, trace_parent: str
@@ -55,7 +57,7 @@ class Submissions:
     ) -> Outcome:
         commands = [item for item in checked if isinstance(item, SubmitCommand)]
         try:
-            answers = iter(await self._ledger.submit_many(principal, commands))
+            answers = iter(await self._ledger.accept_many(principal, commands))
         except LedgerError as refusal:
             return refusal
         return [next(answers) if isinstance(item, SubmitCommand) else item for item in checked]
@@ -67,15 +69,16 @@ class Submissions:
             self._validation.check_submission(request)
         except LedgerError as refusal:
             return refusal
-        return to_command(request, trace_parent=trace_parent)
+        reuse = self._digests.wish(request)
+        return to_command(request, trace_parent=trace_parent, reuse=reuse)
 
 
-def _answers(outcomes: Sequence[Outcome], count: int) -> list[Task | LedgerError]:
+def _answers(outcomes: Sequence[Outcome], count: int) -> list[Accepted | LedgerError]:
     """Return the chunks' answers as one; a refused chunk's refusal is that of each request."""
     refusals = [outcome for outcome in outcomes if isinstance(outcome, LedgerError)]
     if len(refusals) == len(outcomes):
         raise refusals[0]
-    answers: list[Task | LedgerError] = []
+    answers: list[Accepted | LedgerError] = []
     for outcome in outcomes:
         if isinstance(outcome, LedgerError):
             answers += [outcome] * min(CHUNK, count - len(answers))
@@ -84,7 +87,7 @@ def _answers(outcomes: Sequence[Outcome], count: int) -> list[Task | LedgerError
     return answers + ([refusals[0]] * (count - len(answers)) if refusals else [])
 
 
-def _response(answers: Sequence[Task | LedgerError]) -> SubmitTasksResponse:
+def _response(answers: Sequence[Accepted | LedgerError]) -> SubmitTasksResponse:
     # Written in place: a message that is given to another one is copied.
     response = SubmitTasksResponse()
     for answer in answers:
@@ -92,5 +95,6 @@ def _response(answers: Sequence[Task | LedgerError]) -> SubmitTasksResponse:
         if isinstance(answer, LedgerError):
             result.refusal.CopyFrom(to_refusal(answer))
         else:
-            write_accepted(result.task, answer)
+            write_accepted(result.task, answer.task)
+            result.outcome = OUTCOMES[answer.outcome]
     return response

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import Final
 
 from callsheet.control.calls import Call
-from callsheet.control.convert import task_to_proto, to_command, to_filter
+from callsheet.control.convert import OUTCOMES, task_to_proto, to_command, to_filter
+from callsheet.control.digests import SpecDigests
 from callsheet.control.pulse import Pulse
 from callsheet.control.refusals import NotServed
 from callsheet.control.submissions import Submissions
@@ -58,20 +59,24 @@ class TaskService:
         validation: Validation,
         watching: Watching,
         pulse: Pulse,
+        *,
+        digests: SpecDigests,
     ) -> None:
         self._ledger = ledger
         self._overview = overview
         self._validation = validation
         self._watching = watching
         self._pulse = pulse
-        self._submissions = Submissions(ledger, validation)
+        self._digests = digests
+        self._submissions = Submissions(ledger, validation, digests)
 
     async def SubmitTask(self, request: SubmitTaskRequest, call: Call) -> SubmitTaskResponse:
         """Accept a task."""
         self._validation.check_submission(request)
-        command = to_command(request, trace_parent=call.trace_parent)
-        task = await self._ledger.submit(call.principal, command)
-        return SubmitTaskResponse(task=self._shown(task))
+        reuse = self._digests.wish(request)
+        command = to_command(request, trace_parent=call.trace_parent, reuse=reuse)
+        task, outcome = await self._ledger.accept(call.principal, command)
+        return SubmitTaskResponse(task=self._shown(task), outcome=OUTCOMES[outcome])
 
     async def SubmitTasks(self, request: SubmitTasksRequest, call: Call) -> SubmitTasksResponse:
         """Accept or refuse each of up to 1,000 tasks."""

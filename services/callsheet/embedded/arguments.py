@@ -1,11 +1,12 @@
 """The command line of `callsheetd`."""
 
 import argparse
-import re
 from collections.abc import Callable
 from typing import Final
 
+from callsheet.embedded.embedded_brain import BRAIN, BRAIN_MODULE
 from callsheet.embedded.up import ROOMS
+from callsheet.embedded.webhook_arguments import add_webhooks
 from callsheet.ledger.access import Role
 
 #: The method of argparse that adds a command, whose class is private.
@@ -23,11 +24,18 @@ exit codes:
 Everything is configured by environment variables; `callsheetd settings` shows them all."""
 
 _ROOM_SUMMARIES: Final = {
+    BRAIN: "run the embedded brain, a graph of tasks that is searched by meaning",
     "control": "run the gRPC control plane",
     "upkeep": "run the rescuer, the scheduler and the pruner",
     "worker": "run a worker",
     "sidecar": "run the sidecar, which sends webhooks",
 }
+
+_BRAIN_DESCRIPTION: Final = (
+    f"Become the process `python -m callsheet.{BRAIN_MODULE}`: MCP over WebSocket at "
+    "CALLSHEET_BRAIN_ADDRESS. Its token is CALLSHEET_BRAIN_TOKEN, or made and kept in "
+    "CALLSHEET_STATE_DIR/brain.token."
+)
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -44,18 +52,21 @@ def command_line() -> argparse.ArgumentParser:
         "demo",
         help="run one image task from its submission to its signed webhook",
         description="Bring a plane of its own up in CALLSHEET_STATE_DIR/demo, submit one image "
-        "task, show its progress, its image and the webhook that a small receiver gets, and take "
-        "the plane down. The last line is one JSON object.",
+        "task, show its progress, its image and the webhook that a small receiver gets, find the "
+        "task again in the brain by other words, and take the plane down. The last line is one "
+        "JSON object.",
     )
     for room in ROOMS:
         commands.add_parser(
             room,
             help=_ROOM_SUMMARIES[room],
-            description=f"Become the process `python -m callsheet.{room}`, on the Redis of "
+            description=_BRAIN_DESCRIPTION
+            if room == BRAIN
+            else f"Become the process `python -m callsheet.{room}`, on the Redis of "
             "REDIS_URL, or on the embedded Valkey of a `callsheetd up` that runs.",
         )
     _add_keys(commands.add_parser)
-    _add_webhooks(commands.add_parser)
+    add_webhooks(commands.add_parser)
     settings = commands.add_parser(
         "settings",
         help="show every setting, its value and where that is from",
@@ -69,9 +80,10 @@ def _add_up(add_parser: AddParser) -> None:
     up = add_parser(
         "up",
         help="run everything on this machine",
-        description="Run control, upkeep, worker and sidecar, and unless REDIS_URL is set the "
-        "embedded Valkey, until Ctrl-C. All state is kept in CALLSHEET_STATE_DIR; another start "
-        "finds it again. Prints the line `ready` when everything runs.",
+        description="Run control, upkeep, worker and sidecar, unless REDIS_URL is set the "
+        "embedded Valkey, and unless BRAIN_WS_URL is set the embedded brain, until Ctrl-C. All "
+        "state is kept in CALLSHEET_STATE_DIR; another start finds it again. Prints the line "
+        "`ready` when everything runs.",
     )
     _add_json(up, "instead of text, one object when everything is ready")
 
@@ -110,34 +122,5 @@ def _add_keys(add_parser: AddParser) -> None:
     _add_json(revoke, "one object")
 
 
-def _add_webhooks(add_parser: AddParser) -> None:
-    webhooks = add_parser(
-        "webhooks", help="show what receivers need", description="Show what receivers need."
-    )
-    actions = webhooks.add_subparsers(dest="action", required=True, metavar="ACTION")
-    secret = actions.add_parser(
-        "secret",
-        help="print a project's webhook secret",
-        description="Print the secret (whsec_…) that signs the project's webhooks.",
-    )
-    secret.add_argument("--project", required=True, type=_project, help="the project")
-    secret.add_argument(
-        "--version", type=_version, default=1, help="which secret, when it was rotated (1)"
-    )
-    _add_json(secret, "one object")
-
-
 def _add_json(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--json", action="store_true", help=f"print {what}")
-
-
-def _project(text: str) -> str:
-    if re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}", text) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be a project's name")
-    return text
-
-
-def _version(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
-        raise argparse.ArgumentTypeError("must be a whole number from 1")
-    return int(text)

@@ -24,6 +24,7 @@ class Readiness:
     projects: Sequence[str]
     state_dir: Path
     artifacts_url: str
+    brain_ws_url: str | None
     pid: int
     processes: Mapping[str, int | None]
     late: Sequence[str]
@@ -52,6 +53,7 @@ class Console:
             "control": readiness.grpc_address,
             "redis": without_password(readiness.redis_url),
             "artifacts": without_password(readiness.artifacts_url),
+            "brain": readiness.brain_ws_url or "none",
             "state": str(readiness.state_dir),
             "logs": str(readiness.state_dir / "logs"),
             "projects": ", ".join(readiness.projects),
@@ -129,6 +131,7 @@ def _ready_event(readiness: Readiness) -> Mapping[str, object]:
         "projects": list(readiness.projects),
         "state_dir": str(readiness.state_dir),
         "artifacts_url": without_password(readiness.artifacts_url),
+        "brain_ws_url": readiness.brain_ws_url,
         "pid": readiness.pid,
         "processes": dict(readiness.processes),
         "late": list(readiness.late),

@@ -16,13 +16,17 @@ from threading import Thread
 from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
+from callsheet.brain.errors import BrainError
 from callsheet.client import TaskClient, TaskHandle
 from callsheet.client.errors import CallsheetError
 from callsheet.client.webhooks import Webhook, WebhookRejected, verify
+from callsheet.embedded.demo_brain import OTHERS, QUESTION, Recollection, recollection
 from callsheet.embedded.demo_receiver import Received, Receiver
+from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.settings import Settings
 from callsheet.tasks.v1.artifact_pb2 import Artifact
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput, GenerateImageOutput
+from callsheet.tasks.v1.ping_pb2 import PingInput, PingOutput
 from callsheet.v1.task_event_pb2 import TaskEvent
 from callsheet.v1.task_pb2 import Progress, Task, TaskState
 
@@ -33,7 +37,10 @@ _WEBHOOK: Final = timedelta(seconds=60)
 _STOP: Final = timedelta(seconds=60)
 _BAR: Final = 24
 #: What belongs to a plane that is not the demo's.
-_FOREIGN: Final = frozenset({"REDIS_URL", "R2_PUBLIC_URL"})
+_FOREIGN: Final = frozenset(
+    {"REDIS_URL", "R2_PUBLIC_URL", "PAYLOAD_API_URL", "PAYLOAD_API_KEY"}
+    | {"BRAIN_WS_URL", "BRAIN_HTTP_URL"}
+)
 
 
 class DemoFailed(Exception):
@@ -49,6 +56,7 @@ class Story:
     file: Path
     webhook: Webhook
     submit_to_webhook: timedelta
+    recollection: Recollection | None
 
     def summary(self) -> dict[str, object]:
         """Return the demo's last line."""
@@ -60,27 +68,41 @@ class Story:
             "webhook_verified": True,
             "submit_to_start_ms": _between(self.task, "start_time"),
             "submit_to_webhook_ms": round(self.submit_to_webhook / timedelta(milliseconds=1), 1),
+            "brain_found": self.recollection is not None,
+            "brain_rank": self.recollection.rank if self.recollection is not None else None,
         }
 
 
 def run_demo(settings: Settings) -> int:
     """Run the demo in a plane of its own under the state folder; return the exit code."""
+    # What the clients of the demo itself log is for people only when something is wrong.
+    quiet = settings.model_copy(update={"log_level": "warning", "log_format": "console"})
+    configure_logging(quiet, process="demo")
     folder = settings.state_dir / "demo"
     environment = _environment(folder)
     try:
         with _plane(environment) as ready, Receiver() as receiver:
-            secret = _asked(environment, "webhooks", "secret", "--project", _PROJECT)["secret"]
+            shown = _asked(environment, "webhooks", "secret", "show", "--project", _PROJECT)
+            secret = shown["secret"]
             address = str(ready["grpc_address"])
             with TaskClient(address, key=str(ready["key"]), project=_PROJECT) as client:
-                story = _told(client, receiver, secret=str(secret))
-    except (DemoFailed, CallsheetError, WebhookRejected, subprocess.SubprocessError) as failure:
+                story = _told(client, receiver, secret=str(secret), ready=ready)
+    except (
+        DemoFailed,
+        CallsheetError,
+        WebhookRejected,
+        BrainError,
+        subprocess.SubprocessError,
+    ) as failure:
         print(f"callsheetd: {failure}", file=sys.stderr)
         return 1
     print(json.dumps(story.summary()))
     return 0
 
 
-def _told(client: TaskClient, receiver: Receiver, *, secret: str) -> Story:
+def _told(
+    client: TaskClient, receiver: Receiver, *, secret: str, ready: Mapping[str, object]
+) -> Story:
     submitted = time.monotonic()
     handle = client.submit(
         GenerateImageInput(prompt="a lighthouse at dusk, wide shot", steps=20, seed=7),
@@ -103,9 +125,9 @@ def _told(client: TaskClient, receiver: Receiver, *, secret: str) -> Story:
         raise DemoFailed(f"the webhook tells of {webhook.task_id}, which is {webhook.status}")
     print(f"\nwebhook     {received.headers['webhook-id']}, its signature verified")
     print(json.dumps(json.loads(received.body), indent=2))
-    story = Story(
-        task, image, file, webhook, timedelta(seconds=received.monotonic_seconds - submitted)
-    )
+    taken = timedelta(seconds=received.monotonic_seconds - submitted)
+    _submit_others(client)
+    story = Story(task, image, file, webhook, taken, _remembered(ready, task))
     _show_times(story)
     return story
 
@@ -163,6 +185,29 @@ def _received(receiver: Receiver) -> Received:
         raise DemoFailed(f"no webhook came within {_WEBHOOK}") from None
 
 
+def _submit_others(client: TaskClient) -> None:
+    others = [client.submit(PingInput(echo=words), output=PingOutput) for words in OTHERS]
+    for other in others:
+        other.wait(timeout=_TASK)
+
+
+def _remembered(ready: Mapping[str, object], task: Task) -> Recollection | None:
+    """Look the task up in the brain, and show what is found."""
+    url = ready["brain_ws_url"]
+    if url is None:
+        print("\nbrain       there is none on this machine")
+        return None
+    found = recollection(
+        Path(str(ready["state_dir"])), url=str(url), project=_PROJECT, task_id=task.id
+    )
+    if found is None:
+        raise DemoFailed(f"the brain does not find {task.id} by “{QUESTION}”")
+    print(f"\nbrain       asked for “{QUESTION}”")
+    print(f"            place {found.rank} of {found.among}: “{found.memory.text}”")
+    print(f"            {found.memory.status}, {', '.join(found.memory.artifacts)}")
+    return found
+
+
 def _show_times(story: Story) -> None:
     print("\ntime line   submit        0.0 ms")
     print(f"            start  {_between(story.task, 'start_time'):10.1f} ms")
@@ -184,7 +229,11 @@ def _environment(folder: Path) -> dict[str, str]:
         if name not in _FOREIGN and not name.startswith("CALLSHEET_")
     }
     # Port 0: whichever is free.
-    own = {"CALLSHEET_STATE_DIR": str(folder), "CALLSHEET_GRPC_ADDRESS": "127.0.0.1:0"}
+    own = {
+        "CALLSHEET_STATE_DIR": str(folder),
+        "CALLSHEET_GRPC_ADDRESS": "127.0.0.1:0",
+        "CALLSHEET_BRAIN_ADDRESS": "127.0.0.1:0",
+    }
     return inherited | own | {"GRPC_VERBOSITY": "ERROR"}
 
 
@@ -195,7 +244,7 @@ def _command(*words: str) -> list[str]:
 @contextmanager
 def _plane(environment: Mapping[str, str]) -> Generator[Mapping[str, object]]:
     """Bring a plane up, yield what it said of itself, and take it down in order."""
-    print("starting    embedded Valkey, control, upkeep, worker and sidecar", flush=True)
+    print("starting    embedded Valkey and brain, control, upkeep, worker, sidecar", flush=True)
     with subprocess.Popen(
         _command("up", "--json"), env=environment, stdout=subprocess.PIPE, text=True
     ) as up:

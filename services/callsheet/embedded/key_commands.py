@@ -1,11 +1,10 @@
-"""`callsheetd keys` and `callsheetd webhooks`: secrets shown to the person who runs the plane."""
+"""`callsheetd keys`: API keys, shown to the person who runs the plane."""
 
 import json
 from collections.abc import Iterable
 
 from callsheet.embedded.redis_access import ledger_redis
 from callsheet.ledger.keys import KeyRecord, create_key, list_keys, revoke_key
-from callsheet.runtime.secrets import load_master_key, webhook_secret
 from callsheet.runtime.settings import Settings
 
 
@@ -50,13 +49,6 @@ async def keys_revoke(settings: Settings, *, key_id: str, as_json: bool) -> None
         if not await revoke_key(redis, cell=settings.cell, key_id=key_id):
             raise CommandRefused(f"there is no key {key_id}")
     print(json.dumps({"key_id": key_id, "revoked": True}) if as_json else f"revoked {key_id}")
-
-
-def webhooks_secret(settings: Settings, *, project: str, version: int, as_json: bool) -> None:
-    """Print the secret with which a receiver verifies the project's webhooks."""
-    secret = webhook_secret(load_master_key(settings), project, version)
-    shown = {"project": project, "version": version, "secret": secret}
-    print(json.dumps(shown) if as_json else secret)
 
 
 def _shown(record: KeyRecord) -> dict[str, str | list[str]]:

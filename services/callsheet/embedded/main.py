@@ -14,17 +14,18 @@ from redis.exceptions import RedisError
 from callsheet.embedded.arguments import command_line
 from callsheet.embedded.console import Console
 from callsheet.embedded.demo import run_demo
+from callsheet.embedded.embedded_brain import BRAIN
 from callsheet.embedded.engine import EngineUnfit
 from callsheet.embedded.key_commands import (
     CommandRefused,
     keys_create,
     keys_list,
     keys_revoke,
-    webhooks_secret,
 )
 from callsheet.embedded.redis_access import running_embedded_url
 from callsheet.embedded.up import room_command, run_up
 from callsheet.embedded.valkey import ValkeyUnavailable
+from callsheet.embedded.webhook_commands import webhooks_command
 from callsheet.ledger.errors import LedgerError
 from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.redis import RedisUnfit
@@ -82,9 +83,7 @@ def _run(asked: argparse.Namespace, settings: Settings) -> int:
         case "keys", _:
             asyncio.run(keys_revoke(settings, key_id=asked.key_id, as_json=asked.json))
         case "webhooks", _:
-            webhooks_secret(
-                settings, project=asked.project, version=asked.version, as_json=asked.json
-            )
+            asyncio.run(webhooks_command(settings, asked))
         case room, _:
             _become(room, settings)
     return 0
@@ -92,12 +91,14 @@ def _run(asked: argparse.Namespace, settings: Settings) -> int:
 
 def _become(room: str, settings: Settings) -> None:
     """Replace this process by the room's. Raises CommandRefused when there is no Redis for it."""
+    command = room_command(room)
+    if room == BRAIN:
+        os.execv(command[0], command)  # noqa: S606  # no shell is wanted
     url = settings.redis_url or running_embedded_url(settings)
     if url is None:
         raise CommandRefused(
             f"REDIS_URL is not set, and no `callsheetd up` runs in {settings.state_dir}"
         )
-    command = room_command(room)
     os.execve(command[0], command, {**os.environ, "REDIS_URL": url})  # noqa: S606  # no shell is wanted
 
 

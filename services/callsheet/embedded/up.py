@@ -16,6 +16,13 @@ from callsheet.embedded.child import Child, ChildPlan, ChildReport
 from callsheet.embedded.console import Console, Readiness, last_words
 from callsheet.embedded.deadline import Deadline
 from callsheet.embedded.development_key import DEVELOPMENT_PROJECTS, development_key
+from callsheet.embedded.embedded_brain import (
+    BRAIN,
+    BRAIN_MODULE,
+    brain_environment,
+    is_installed,
+    is_wanted,
+)
 from callsheet.embedded.endpoints import AddressTaken, answers_at, free_address
 from callsheet.embedded.engine import EngineUnfit
 from callsheet.embedded.log_file import cap
@@ -33,10 +40,10 @@ VALKEY: Final = "valkey"
 CONTROL: Final = "control"
 
 #: The rooms that are processes, in the order in which they are started.
-ROOMS: Final = (CONTROL, "upkeep", "worker", "sidecar")
+ROOMS: Final = (BRAIN, CONTROL, "upkeep", "worker", "sidecar")
 
 #: Each stops while all that it needs to finish its work still runs; the truth stops last.
-STOP_ORDER: Final = ("worker", "sidecar", "upkeep", CONTROL, VALKEY)
+STOP_ORDER: Final = ("worker", "sidecar", BRAIN, "upkeep", CONTROL, VALKEY)
 
 _READY_TIMEOUT: Final = timedelta(seconds=60)
 #: A server reads its whole append-only file before it answers.
@@ -54,7 +61,8 @@ class UpFailed(Exception):
 def room_command(room: str) -> tuple[str, ...]:
     """Return the command line that runs a room as a process."""
     # -P: a file in the folder one happens to stand in must not shadow a module.
-    return (sys.executable, "-P", "-m", f"callsheet.{room}")
+    module = BRAIN_MODULE if room == BRAIN else room
+    return (sys.executable, "-P", "-m", f"callsheet.{module}")
 
 
 def run_up(
@@ -79,7 +87,7 @@ def run_up(
     up = Up(
         settings,
         console=console,
-        rooms=rooms or {room: room_command(room) for room in ROOMS},
+        rooms=rooms or _rooms(settings, console),
         ready_timeout=ready_timeout,
     )
     each = settings.drain_timeout + 2 * _DRAIN_MARGIN
@@ -89,6 +97,14 @@ def run_up(
     if exit_code:
         console.complain(f"something went wrong, see {log}")
     return exit_code or up.exit_code
+
+
+def _rooms(settings: Settings, console: Console) -> Mapping[str, tuple[str, ...]]:
+    rooms = {room: room_command(room) for room in ROOMS}
+    if is_wanted(settings) and not is_installed():
+        console.complain("there is no brain: it comes with `pip install callsheet[brain]`")
+        del rooms[BRAIN]
+    return rooms
 
 
 class Up:
@@ -105,7 +121,8 @@ class Up:
         self.exit_code = 0
         self._settings = settings
         self._console = console
-        self._rooms = rooms
+        has_brain = BRAIN in rooms and is_wanted(settings)
+        self._rooms = {r: command for r, command in rooms.items() if r != BRAIN or has_brain}
         self._ready_timeout = ready_timeout
         self._logs = settings.state_dir / "logs"
         self._folder = StateFolder(settings.state_dir)
@@ -154,6 +171,9 @@ class Up:
     async def _come_up(self, supervisor: Supervisor) -> Readiness:
         self._console.say(f"callsheet starts in {self._settings.state_dir}")
         address = free_address(self._settings.grpc_address)
+        brain: Mapping[str, str] = {}
+        if BRAIN in self._rooms:
+            brain = brain_environment(self._settings)
         url = self._settings.redis_url or await self._start_valkey(supervisor)
         key = await self._prepare_redis(url)
         environment = {
@@ -161,6 +181,7 @@ class Up:
             "REDIS_URL": url,
             "CALLSHEET_STATE_DIR": str(self._settings.state_dir),
             "CALLSHEET_GRPC_ADDRESS": address,
+            **brain,
         }
         for room, command in self._rooms.items():
             self._children[room] = supervisor.start(self._plan(room, command, environment, address))
@@ -172,6 +193,7 @@ class Up:
             projects=DEVELOPMENT_PROJECTS if key is not None else (),
             state_dir=self._settings.state_dir,
             artifacts_url=self._settings.artifacts_url,
+            brain_ws_url=brain.get("BRAIN_WS_URL", self._settings.brain_ws_url),
             pid=os.getpid(),
             processes={status.name: status.pid for status in supervisor.statuses},
             late=late,

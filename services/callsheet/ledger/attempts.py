@@ -13,7 +13,7 @@ from callsheet.ledger.codec import decode_task, encode_progress, start_template
 from callsheet.ledger.errors import LeaseLost, UnknownVersion
 from callsheet.ledger.instants import instant
 from callsheet.ledger.log import Log
-from callsheet.ledger.model import Failure, Progress, Task, Usage
+from callsheet.ledger.model import Failure, Progress, Quality, Task, TaskContext, Usage
 from callsheet.ledger.store import Applied, Candidate, Claim, Commit, Stored
 from callsheet.ledger.writer import Writer
 
@@ -90,13 +90,22 @@ class Attempts:
         attempt: int,
         output: bytes,
         usage: Usage,
+        quality: Quality | None = None,
         progress: Progress | None = None,
     ) -> Task:
         """Record the attempt's output, and its last progress. Raises LeaseLost."""
         return await self._writer.change(
             task,
-            lambda task: machine.succeed(task, attempt=attempt, output=output, usage=usage),
+            lambda task: machine.succeed(
+                task, attempt=attempt, output=output, usage=usage, quality=quality
+            ),
             progress=b"" if progress is None else _signal(task, attempt, progress),
+        )
+
+    async def note_context(self, task: Task, *, attempt: int, context: TaskContext) -> Task:
+        """Record what was retrieved for the running attempt. Raises LeaseLost."""
+        return await self._writer.change(
+            task, lambda task: machine.note_context(task, attempt=attempt, context=context)
         )
 
     async def fail(self, task: Task, *, attempt: int, failure: Failure) -> Task:

@@ -44,6 +44,10 @@ class TaskType(Struct, frozen=True):
     output_type: str
     #: The fields of the input that name models of the catalogue of models.
     model_fields: tuple[str, ...]
+    #: How long an output may be used again for an equal submission; None: it is not.
+    cache_ttl: timedelta | None = None
+    #: Whether attempts are given what the project knows.
+    wants_context: bool = False
 
 
 @cache
@@ -87,6 +91,8 @@ def _task_type(arm: FieldDescriptor) -> TaskType:
         memory_limit_bytes=option.memory_limit_bytes or None,
         output_type=option.output_type,
         model_fields=_model_fields(message),
+        cache_ttl=option.cache_ttl.ToTimedelta() if option.HasField("cache_ttl") else None,
+        wants_context=option.wants_context,
     )
 
 

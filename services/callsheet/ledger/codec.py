@@ -7,7 +7,6 @@ from typing import Final, assert_never
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from callsheet.internal.v1.record_pb2 import EventRecord, SignalRecord, TaskRecord
 from callsheet.ledger import machine
@@ -17,29 +16,48 @@ from callsheet.ledger.events import (
     AttemptReturned,
     AttemptStarted,
     CancelRequested,
+    ContextRetrieved,
     Event,
+    MediaRegistered,
     TaskCancelled,
     TaskFailed,
     TaskSubmitted,
     TaskSucceeded,
 )
 from callsheet.ledger.instants import instant, microseconds
+from callsheet.ledger.messages import (
+    EVENT_TO_PROTO,
+    callback_events_from_proto,
+    context_from_proto,
+    context_to_proto,
+    ended_from_proto,
+    ended_to_proto,
+    failure_from_proto,
+    failure_to_proto,
+    media_from_proto,
+    media_to_proto,
+    progress_to_proto,
+    quality_from_proto,
+    quality_to_proto,
+    reuse_from_proto,
+    timestamp,
+    usage_from_proto,
+    usage_to_proto,
+    write_duration,
+)
 from callsheet.ledger.model import (
     NO_TIME,
-    EndedAttempt,
-    Failure,
-    FailureReason,
     Progress,
     Submission,
     Task,
     TaskState,
     Terms,
-    Usage,
 )
 from callsheet.ledger.store import Stored
 from callsheet.ledger.wire import length_delimited
 from callsheet.v1 import task_pb2
 from callsheet.v1.task_event_pb2 import TaskSubmitted as TaskSubmittedProto
+from callsheet.v1.task_event_pb2 import TaskSucceeded as TaskSucceededProto
 
 VERSION: Final = 1
 
@@ -53,11 +71,6 @@ STATE_TO_PROTO: Final[Mapping[TaskState, task_pb2.TaskState.ValueType]] = {
     state: task_pb2.TaskState.Value(f"TASK_STATE_{state.value}") for state in TaskState
 }
 STATE_FROM_PROTO: Final = {number: state for state, number in STATE_TO_PROTO.items()}
-REASON_TO_PROTO: Final[Mapping[FailureReason, task_pb2.FailureReason.ValueType]] = {
-    reason: task_pb2.FailureReason.Value(f"FAILURE_REASON_{reason.value}")
-    for reason in FailureReason
-}
-REASON_FROM_PROTO: Final = {number: reason for reason, number in REASON_TO_PROTO.items()}
 
 
 def encode_event(event: Event, *, operation: int) -> bytes:
@@ -79,10 +92,27 @@ def encode_event(event: Event, *, operation: int) -> bytes:
         case CancelRequested(reason):
             record.cancel_requested.SetInParent()
             record.cancel_requested.reason = reason
-        case TaskSucceeded(attempt, output, usage):
+        case ContextRetrieved(attempt, context):
+            record.context_retrieved.attempt = attempt
+            record.context_retrieved.context.CopyFrom(context_to_proto(context))
+        case MediaRegistered(media):
+            record.media_registered.media.extend(media_to_proto(media))
+        case TaskSucceeded() | TaskFailed() | TaskCancelled():
+            _write_end(record, event)
+        case _:
+            assert_never(event)
+    return record.SerializeToString()
+
+
+def _write_end(record: EventRecord, event: TaskSucceeded | TaskFailed | TaskCancelled) -> None:
+    match event:
+        case TaskSucceeded(attempt, output, usage, quality, reused_from):
             record.task_succeeded.attempt = attempt
             record.task_succeeded.output.ParseFromString(output)
             record.task_succeeded.usage.CopyFrom(usage_to_proto(usage))
+            if quality is not None:
+                record.task_succeeded.quality.CopyFrom(quality_to_proto(quality))
+            record.task_succeeded.reused_from = reused_from
         case TaskFailed(attempt, failure):
             record.task_failed.attempt = attempt
             record.task_failed.failure.CopyFrom(failure_to_proto(failure))
@@ -91,7 +121,6 @@ def encode_event(event: Event, *, operation: int) -> bytes:
             record.task_cancelled.reason = reason
         case _:
             assert_never(event)
-    return record.SerializeToString()
 
 
 def start_template(*, worker: str, device: str, lease: timedelta, operation: int) -> bytes:
@@ -114,7 +143,7 @@ def event_of(record: EventRecord) -> Event:
             return TaskSubmitted(_submission_from_proto(record.task_submitted))
         case "attempt_started":
             started = record.attempt_started
-            lease = started.lease.ToTimedelta()
+            lease = _length(started.lease)
             return AttemptStarted(started.attempt, started.worker, started.device, lease)
         case "attempt_failed":
             failed = record.attempt_failed
@@ -124,14 +153,23 @@ def event_of(record: EventRecord) -> Event:
         case "cancel_requested":
             return CancelRequested(record.cancel_requested.reason)
         case "task_succeeded":
-            succeeded = record.task_succeeded
-            output = succeeded.output.SerializeToString(deterministic=True)
-            return TaskSucceeded(succeeded.attempt, output, usage_from_proto(succeeded.usage))
+            return _succeeded_of(record.task_succeeded)
         case "task_failed":
             ended = record.task_failed
             return TaskFailed(ended.attempt, failure_from_proto(ended.failure))
         case "task_cancelled":
             return TaskCancelled(record.task_cancelled.reason)
+        case _:
+            return _note_of(record)
+
+
+def _note_of(record: EventRecord) -> ContextRetrieved | MediaRegistered:
+    match record.WhichOneof("fact"):
+        case "context_retrieved":
+            retrieved = record.context_retrieved
+            return ContextRetrieved(retrieved.attempt, context_from_proto(retrieved.context))
+        case "media_registered":
+            return MediaRegistered(media_from_proto(record.media_registered.media))
         case _:
             raise UnknownVersion("event", record.version)
 
@@ -161,7 +199,8 @@ def encode_task(task: Task) -> bytes:
     if task.state is TaskState.SUCCEEDED:
         record.usage.CopyFrom(usage_to_proto(task.usage))
     for ended in task.ended_attempts:
-        record.ended_attempts.append(_ended_to_proto(ended, stamped=task.update_time))
+        record.ended_attempts.append(ended_to_proto(ended, stamped=task.update_time))
+    _write_notes(record, task)
     return record.SerializeToString()
 
 
@@ -216,75 +255,6 @@ def progress_of(record: SignalRecord) -> Progress:
     return Progress(shown.current, shown.total, shown.message, instant(record.time))
 
 
-def progress_to_proto(progress: Progress) -> task_pb2.Progress:
-    """Return the contract's form."""
-    return task_pb2.Progress(
-        current=progress.current,
-        total=progress.total,
-        percentage=progress.percentage,
-        message=progress.message,
-        update_time=timestamp(progress.update_time),
-    )
-
-
-def failure_to_proto(failure: Failure) -> task_pb2.Failure:
-    """Return the contract's form."""
-    message = task_pb2.Failure(
-        reason=REASON_TO_PROTO[failure.reason],
-        message=failure.message,
-        retryable=failure.retryable,
-    )
-    if failure.retry_delay is not None:
-        message.retry_delay.FromTimedelta(failure.retry_delay)
-    return message
-
-
-def failure_from_proto(message: task_pb2.Failure) -> Failure:
-    """Return the ledger's form; a reason from the future is INTERNAL."""
-    delay = message.retry_delay.ToTimedelta() if message.HasField("retry_delay") else None
-    reason = REASON_FROM_PROTO.get(message.reason, FailureReason.INTERNAL)
-    return Failure(reason, message.message, message.retryable, delay)
-
-
-def usage_to_proto(usage: Usage) -> task_pb2.Usage:
-    """Return the contract's form."""
-    return task_pb2.Usage(
-        gpu_seconds=usage.gpu_seconds,
-        queue_seconds=usage.queue_seconds,
-        model_load_seconds=usage.model_load_seconds,
-        run_seconds=usage.run_seconds,
-        peak_vram_bytes=usage.peak_vram_bytes,
-        peak_rss_bytes=usage.peak_rss_bytes,
-        tokens=usage.tokens,
-    )
-
-
-def usage_from_proto(message: task_pb2.Usage) -> Usage:
-    """Return the ledger's form."""
-    return Usage(
-        gpu_seconds=message.gpu_seconds,
-        queue_seconds=message.queue_seconds,
-        model_load_seconds=message.model_load_seconds,
-        run_seconds=message.run_seconds,
-        peak_vram_bytes=message.peak_vram_bytes,
-        peak_rss_bytes=message.peak_rss_bytes,
-        tokens=message.tokens,
-    )
-
-
-def timestamp(moment: datetime) -> Timestamp:
-    """Return the contract's form of a moment."""
-    seconds, micros = divmod(microseconds(moment), 1_000_000)
-    return Timestamp(seconds=seconds, nanos=micros * 1000)
-
-
-def duration(length: timedelta) -> Duration:
-    """Return the contract's form of a length of time."""
-    message = Duration()
-    message.FromTimedelta(length)
-    return message
-
-
 def _encode_submitted(submission: Submission, *, operation: int) -> bytes:
     """Return TaskSubmitted's record.
 
@@ -303,11 +273,11 @@ def _shared(terms: Terms) -> bytes:
         priority=terms.priority,
         max_attempts=terms.max_attempts,
     )
-    _write_duration(message.time_limit, terms.time_limit)
+    write_duration(message.time_limit, terms.time_limit)
     if terms.delay > NO_TIME:
-        _write_duration(message.delay, terms.delay)
+        write_duration(message.delay, terms.delay)
     if terms.expire_after is not None:
-        _write_duration(message.expire_after, terms.expire_after)
+        write_duration(message.expire_after, terms.expire_after)
     return message.SerializeToString()
 
 
@@ -322,12 +292,17 @@ def _own(submission: Submission) -> bytes:
         message.retry_of = submission.retry_of
     if submission.callback_url:
         message.callback.url = submission.callback_url
+        for event in submission.callback_events:
+            message.callback.events.append(EVENT_TO_PROTO[event])
+    if submission.reuse is not None:
+        message.reuse.digest = bytes.fromhex(submission.reuse.digest)
+        write_duration(message.reuse.ttl, submission.reuse.ttl)
     return message.SerializeToString()
 
 
-def _write_duration(message: Duration, length: timedelta) -> None:
-    message.seconds = length.days * 86_400 + length.seconds
-    message.nanos = 1000 * length.microseconds
+def _length(message: Duration) -> timedelta:
+    # ToTimedelta takes five times as long, and each read of a task needs several.
+    return timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
 
 
 def _submission_from_proto(message: TaskSubmittedProto) -> Submission:
@@ -339,28 +314,51 @@ def _submission_from_proto(message: TaskSubmittedProto) -> Submission:
         queue=message.queue,
         priority=message.priority,
         max_attempts=message.max_attempts,
-        time_limit=message.time_limit.ToTimedelta(),
-        delay=message.delay.ToTimedelta() if message.HasField("delay") else NO_TIME,
-        expire_after=message.expire_after.ToTimedelta() if expires else None,
+        time_limit=_length(message.time_limit),
+        delay=_length(message.delay) if message.HasField("delay") else NO_TIME,
+        expire_after=_length(message.expire_after) if expires else None,
         callback_url=message.callback.url,
+        callback_events=(
+            callback_events_from_proto(message.callback) if message.callback.events else ()
+        ),
         metadata=dict(message.metadata),
         trace_parent=message.trace_parent,
         retry_of=message.retry_of,
+        reuse=reuse_from_proto(message.reuse) if message.HasField("reuse") else None,
     )
 
 
-def _ended_to_proto(ended: EndedAttempt, *, stamped: datetime) -> task_pb2.EndedAttempt:
-    message = task_pb2.EndedAttempt(attempt=ended.attempt, failure=failure_to_proto(ended.failure))
-    if ended.end_time != stamped:
-        message.end_time.CopyFrom(timestamp(ended.end_time))
-    return message
+def _succeeded_of(message: TaskSucceededProto) -> TaskSucceeded:
+    return TaskSucceeded(
+        message.attempt,
+        _any_bytes(message.output),
+        usage_from_proto(message.usage),
+        quality_from_proto(message.quality) if message.HasField("quality") else None,
+        message.reused_from,
+    )
 
 
-def _ended_from_proto(message: task_pb2.EndedAttempt, *, stamped: datetime) -> EndedAttempt:
-    end_time = stamped
-    if message.HasField("end_time"):
-        end_time = instant(message.end_time.ToMicroseconds())
-    return EndedAttempt(message.attempt, failure_from_proto(message.failure), end_time)
+def _write_notes(record: TaskRecord, task: Task) -> None:
+    if task.context is not None:
+        record.context.CopyFrom(context_to_proto(task.context))
+        # As an ended attempt's end_time: left out, it is the record's own time.
+        if task.context_time is not None and task.context_time != task.update_time:
+            record.context.retrieve_time.CopyFrom(timestamp(task.context_time))
+    if task.quality is not None:
+        record.quality.CopyFrom(quality_to_proto(task.quality))
+    record.reused_from = task.reused_from
+    if task.media:
+        record.media.extend(media_to_proto(task.media))
+    if task.ended_before is not None:
+        record.end_time = microseconds(task.ended_before)
+
+
+def _context_time(record: TaskRecord, *, stamped: datetime) -> datetime | None:
+    if not record.HasField("context"):
+        return None
+    if not record.context.HasField("retrieve_time"):
+        return stamped
+    return instant(record.context.retrieve_time.ToMicroseconds())
 
 
 def _task_from_proto(task_id: str, first: EventRecord, record: TaskRecord) -> Task:
@@ -375,7 +373,7 @@ def _task_from_proto(task_id: str, first: EventRecord, record: TaskRecord) -> Ta
         attempt=record.attempt,
         failures=record.failures,
         start_time=instant(record.start_time) if record.start_time else None,
-        ready_delay=record.ready_delay.ToTimedelta(),
+        ready_delay=_length(record.ready_delay),
         worker=record.worker,
         device=record.device,
         cancel_requested=record.cancel_requested,
@@ -384,8 +382,14 @@ def _task_from_proto(task_id: str, first: EventRecord, record: TaskRecord) -> Ta
         failure=failure_from_proto(record.failure) if record.HasField("failure") else None,
         usage=usage_from_proto(record.usage),
         ended_attempts=tuple(
-            _ended_from_proto(ended, stamped=stamped) for ended in record.ended_attempts
+            ended_from_proto(ended, stamped=stamped) for ended in record.ended_attempts
         ),
+        context=context_from_proto(record.context) if record.HasField("context") else None,
+        context_time=_context_time(record, stamped=stamped),
+        quality=quality_from_proto(record.quality) if record.HasField("quality") else None,
+        reused_from=record.reused_from,
+        media=media_from_proto(record.media) if record.media else (),
+        ended_before=instant(record.end_time) if record.end_time else None,
     )
 
 

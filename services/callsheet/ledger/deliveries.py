@@ -1,88 +1,59 @@
 """Deliveries: the durable queues between the log and the endpoints of webhooks.
 
 One queue for each task and endpoint, in order; its head is claimed under a lease by any sidecar.
-Endpoints of one origin share a line of due queues, so that a slow origin holds up nobody else.
+Queues of one project and origin share a line, so that a slow origin holds up nobody else, and a
+circuit, so that an origin that is away is asked by one delivery at a time.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
-from hashlib import sha256
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
-from callsheet.internal.v1 import delivery_pb2
-from callsheet.ledger.delivery_scripts import (
-    CLAIM_DUE,
-    DUE_ORIGINS,
-    FORGET,
-    HEADS,
-    RECORD,
-    SETTLE,
+from callsheet.ledger.delivery_model import (
+    DeliveryRecord,
+    DeliveryState,
+    Disabled,
+    NewDelivery,
+    decode_record,
+    disabled_field,
+    encode_new,
+    encode_record,
+    endpoint_of,
+    parse_line,
 )
+from callsheet.ledger.delivery_scripts import CLAIM_DUE, HEADS, RECORD, SETTLE
 from callsheet.ledger.errors import UnknownVersion
 from callsheet.ledger.index import Keys
-from callsheet.ledger.instants import instant, microseconds, span
+from callsheet.ledger.instants import instant, span
+from callsheet.ledger.kept_delivery_scripts import FORGET, FORGETTABLE, PROGRESS, PROJECTS
+from callsheet.ledger.lane import CommitLane
 from callsheet.ledger.redis_connection import RedisConnection, Word
-from callsheet.ledger.redis_scripts import DUE
-from callsheet.v1 import operations_service_pb2
+from callsheet.ledger.script_names import Names
 
-VERSION: Final = 1
-
-
-class DeliveryState(Enum):
-    """Where a delivery is in its life."""
-
-    WAITING = "WAITING"
-    DELIVERED = "DELIVERED"
-    DEAD = "DEAD"
-
-
-_STATE_TO_PROTO: Final = {
-    state: operations_service_pb2.DeliveryState.Value(f"DELIVERY_STATE_{state.value}")
-    for state in DeliveryState
-}
-_STATE_FROM_PROTO: Final = {number: state for state, number in _STATE_TO_PROTO.items()}
+#: Facts of a task that are read around a delivery's own: enough to find its attempt's start, and
+#: what was noted of the task since.
+FACTS_BEFORE: Final = 16
+FACTS_AFTER: Final = 8
+#: Outcomes written in one script call.
+SETTLED_TOGETHER: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryRecord:
-    """One event on its way to one endpoint."""
+class CircuitTerms:
+    """When a line's circuit opens, and how long it stays open.
 
-    task_id: str
-    #: The sequence of the fact it tells of.
-    sequence: int
-    epoch: str
-    url: str
-    create_time: datetime
-    state: DeliveryState = DeliveryState.WAITING
-    #: How many tries were made.
-    tries: int = 0
-    #: When the next try is due. None: there is none.
-    next_try_time: datetime | None = None
-    #: The HTTP status of the last try. Zero: none was answered.
-    last_status: int = 0
-    #: Why the last try failed. Empty: it did not, or there was none.
-    last_error: str = ""
-    #: When it was delivered or given up. None: neither.
-    end_time: datetime | None = None
+    It opens after so many *failures* in a row, and is tried again after waits from *shortest* to
+    *longest*. A delivery that it held up for *hold* is given up.
+    """
 
-    @property
-    def id(self) -> str:
-        """The webhook-id: stable over all tries."""
-        return f"{self.epoch}_{self.task_id}_{self.sequence}"
+    failures: int = 5
+    shortest: timedelta = timedelta(seconds=5)
+    longest: timedelta = timedelta(seconds=30)
+    hold: timedelta = timedelta(hours=24)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewDelivery:
-    """A wish to deliver a fact to an endpoint; *origin* is the line it waits in."""
-
-    task_id: str
-    sequence: int
-    url: str
-    origin: str
-    #: Whether it must be delivered; if not, it gives way to a newer one that is recorded before.
-    must_arrive: bool = True
+CIRCUIT: Final = CircuitTerms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,49 +68,106 @@ class LogStep:
     after: str
 
 
-@dataclass(frozen=True, slots=True)
-class DueOrigins:
-    """Origins with due deliveries, longest due first, and how long until the next one is."""
-
-    origins: tuple[str, ...]
-    next_due: timedelta | None
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedDelivery:
+class ClaimedDelivery(NamedTuple):
     """The head of a queue, under a lease; *time* is the ledger's when it was claimed."""
 
     record: DeliveryRecord
-    origin: str
+    line: str
     endpoint: str
     lease_expire: int
     time: datetime
+    #: Stored facts of the task by their sequence: the first, and those around the delivery's own.
+    facts: Mapping[int, bytes]
+    #: Why its endpoint takes nothing any more. Empty: it does.
+    disabled: str = ""
+    #: Whether its circuit held it up for so long that it is given up.
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedHeads:
-    """What a claim took, and how many it took that a newer version must have written.
+class Claims:
+    """What a claim took, and what it saw beside.
 
-    Those stay as they are until their lease runs out: another sidecar may know them.
+    *unreadable* heads a newer version must have written: they stay as they are until their lease
+    runs out, for another sidecar may know them. *lines* have due deliveries, longest due first;
+    *next_due* is how long until the next one has. *registry_version* grows with each change of the
+    webhook registry.
     """
 
     deliveries: tuple[ClaimedDelivery, ...]
     unreadable: int
+    lines: tuple[str, ...]
+    next_due: timedelta | None
+    registry_version: int
+
+
+class Settled(NamedTuple):
+    """What became of writing an outcome.
+
+    It *stands* unless the lease was lost to another sidecar, whose word counts. *superseded*: it
+    failed, and gave way to a newer one. *circuit* is what it did to its line's: 'opened', 'closed'
+    or nothing. *follows*: the next one of its queue is due.
+    """
+
+    stands: bool
+    superseded: bool = False
+    circuit: str = ""
+    follows: bool = False
+
+
+class _Queue(NamedTuple):
+    line: str
+    task_id: str
+    endpoint: str
+    is_held: bool
+
+
+#: (record, why its endpoint is disabled, first fact, sequence of the next fact, facts)
+_Head = tuple[bytes, bytes, bytes | None, int, list[bytes | None]]
+
+
+class _Frame(NamedTuple):
+    """What the script is told of one outcome; that of an empty queue has only its first part."""
+
+    task_id: str
+    endpoint: str
+    line: str
+    lease_expire: int
+    task_create_time: int = 0
+    key: str = ""
+    record: bytes = b""
+    retry_delay: int | str = ""
+    is_dead: bool = False
+    is_forgotten: bool = False
+    retention: int = 0
+    answers: bool | None = None
+    disabled_field: str = ""
+    disables: bytes = b""
+
+
+_EVIDENCE: Final[Mapping[bool | None, str]] = {True: "+", False: "-", None: ""}
+
+
+class _Outcome(NamedTuple):
+    claimed: ClaimedDelivery
+    record: DeliveryRecord
+    retry_delay: timedelta | None
+    retention: timedelta
+    answers: bool | None
+    disables: str
 
 
 class Deliveries:
     """Keeps the delivery queues of a cell. Every method may raise LedgerUnavailable."""
 
-    def __init__(self, connection: RedisConnection, keys: Keys) -> None:
+    def __init__(
+        self, connection: RedisConnection, keys: Keys, *, circuit: CircuitTerms = CIRCUIT
+    ) -> None:
         self._connection = connection
         self._keys = keys
-
-    async def of_task(self, task_id: str) -> list[DeliveryRecord]:
-        """Return the task's deliveries, oldest fact first; none for an unknown task."""
-        reply = await self._connection.command("HGETALL", self._keys.deliveries(task_id))
-        fields = cast("dict[bytes, bytes]", reply)
-        records = [_decode(content) for field, content in fields.items() if b"/" in field]
-        return sorted(records, key=lambda record: (record.sequence, record.url))
+        self._circuit = circuit
+        self._outcomes: CommitLane[_Outcome, Settled]
+        self._outcomes = CommitLane(self._write, batch=SETTLED_TOGETHER)
 
     async def record(self, deliveries: Sequence[NewDelivery], step: LogStep) -> int | None:
         """Record what a step through the log found, and move the reader's cursor, atomically.
@@ -147,58 +175,64 @@ class Deliveries:
         Return how many were new; what was recorded before is passed over. None: the role, the
         cursor or the epoch is another by now, and nothing was changed.
         """
-        names: dict[str, int] = {
-            self._keys.hold(step.role): 1,
-            self._keys.cursors: 2,
-            self._keys.epoch: 3,
-            self._keys.delivery_origins: 4,
-            self._keys.delivery_leases: 5,
-        }
+        names = Names(
+            self._keys.hold(step.role),
+            self._keys.cursors,
+            self._keys.epoch,
+            self._keys.delivery_lines,
+            self._keys.delivery_circuits,
+            self._keys.delivery_leases,
+        )
         arguments: list[Word] = [step.holder, step.reader, step.before, step.after, step.epoch]
-        arguments.append(len(deliveries))
+        arguments += (span(self._circuit.hold), len(deliveries))
         for new in deliveries:
             arguments += (
-                names.setdefault(self._keys.deliveries(new.task_id), len(names) + 1),
-                names.setdefault(self._keys.deliveries_due(new.origin), len(names) + 1),
-                new.origin,
+                names.of(self._keys.deliveries(new.task_id)),
+                names.of(self._keys.deliveries_due(new.line)),
+                names.of(*self._keys.project_deliveries(new.project)),
+                new.line,
+                new.project,
                 new.task_id,
-                _endpoint(new.url),
-                new.sequence,
+                new.task_create_time,
+                endpoint_of(new.url),
+                new.key,
                 "!" if new.must_arrive else "",
-                _encode_new(new, epoch=step.epoch),
+                encode_new(new, epoch=step.epoch),
             )
-        recorded = await self._connection.number(RECORD, list(names), arguments)
+        recorded = await self._connection.number(RECORD, names.all, arguments)
         return None if recorded < 0 else recorded
 
-    async def due(self, *, limit: int) -> DueOrigins:
-        """Return the origins that have due deliveries now."""
-        reply = await self._connection.script(DUE_ORIGINS, [self._keys.delivery_origins], [limit])
-        now, later, origins = cast("tuple[bytes, bytes, list[bytes]]", reply)
-        wait = timedelta(microseconds=float(later) - float(now)) if later else None
-        return DueOrigins(tuple(origin.decode() for origin in origins), wait)
+    async def claim(
+        self, most: Mapping[str, int], *, lease: timedelta, looked_at: int = 256
+    ) -> Claims:
+        """Take heads that are due, at most so many of each line, under a lease; then look.
 
-    async def claim(self, most: Mapping[str, int], *, lease: timedelta) -> ClaimedHeads:
-        """Take heads that are due, at most so many of each origin, under a lease."""
-        origins = list(most)
-        places = [self._keys.delivery_origins, self._keys.delivery_leases]
-        places += (self._keys.deliveries_due(origin) for origin in origins)
-        arguments: list[Word] = [span(lease)]
-        for origin in origins:
-            arguments += (origin, most[origin])
+        At most *looked_at* lines are answered. Without lines only look.
+        """
+        lines = list(most)
+        places = [
+            self._keys.delivery_lines,
+            self._keys.delivery_circuits,
+            self._keys.delivery_leases,
+            self._keys.webhook_version,
+        ]
+        places += (self._keys.deliveries_due(line) for line in lines)
+        arguments: list[Word] = [span(lease), span(self._circuit.hold), looked_at]
+        for line in lines:
+            arguments += (line, most[line])
         reply = await self._connection.script(CLAIM_DUE, places, arguments)
-        time, expire, taken = cast("tuple[bytes, bytes, list[tuple[int, bytes]]]", reply)
-        queues = [(origins[index - 1], *_parse_member(member)) for index, member in taken]
-        heads = await self._heads([(task_id, endpoint) for _, task_id, endpoint in queues])
-        claimed: list[ClaimedDelivery] = []
-        for (origin, _, endpoint), head in zip(queues, heads, strict=True):
-            try:
-                record = _decode(head)
-            except UnknownVersion:
-                continue
-            claimed.append(
-                ClaimedDelivery(record, origin, endpoint, int(expire), instant(int(time)))
-            )
-        return ClaimedHeads(tuple(claimed), len(queues) - len(claimed))
+        time, expire, taken, version, due, later = cast(
+            "tuple[bytes, bytes, list[tuple[int, bytes, bytes]], bytes, list[bytes], bytes]", reply
+        )
+        queues = [
+            _Queue(lines[index - 1], *_parse_member(member), bool(why))
+            for index, member, why in taken
+        ]
+        claimed, unreadable = await self._heads(queues, time=int(time), expire=int(expire))
+        wait = timedelta(microseconds=float(later) - float(time)) if later else None
+        return Claims(
+            claimed, unreadable, tuple(line.decode() for line in due), wait, int(version or 0)
+        )
 
     async def settle(
         self,
@@ -207,100 +241,152 @@ class Deliveries:
         *,
         retry_delay: timedelta | None,
         retention: timedelta,
-    ) -> bool:
-        """Write what became of a head and give its lease back.
+        answers: bool | None = None,
+        disables: str = "",
+    ) -> Settled:
+        """Write what became of a head and give its lease back; what waits goes together.
 
-        Without a *retry_delay* the delivery has ended, and is kept for *retention*. False: the
-        lease was lost to another sidecar, whose word counts; nothing was changed.
+        Without a *retry_delay* the delivery has ended, and is kept for *retention*; that of a
+        signal is not kept. *answers* is whether the endpoint does, if it was asked; *disables* why
+        it is to take nothing any more.
         """
-        places = [
-            self._keys.deliveries(record.task_id),
-            self._keys.deliveries_due(claimed.origin),
-            self._keys.delivery_origins,
-            self._keys.delivery_leases,
-            self._keys.delivery_ended,
-        ]
-        arguments: list[Word] = [
-            claimed.origin,
-            record.task_id,
-            claimed.endpoint,
-            record.sequence,
-            claimed.lease_expire,
-            _encode(record),
-            "" if retry_delay is None else span(retry_delay),
-            span(retention),
-        ]
-        return await self._connection.number(SETTLE, places, arguments) == 1
+        return await self._outcomes.put(
+            _Outcome(claimed, record, retry_delay, retention, answers, disables)
+        )
+
+    async def progress(self, task_ids: Sequence[str]) -> list[bytes | None]:
+        """Return the newest progress of each task, as a stored signal; None: there is none."""
+        if not task_ids:
+            return []
+        places = [self._keys.task(task_id) for task_id in task_ids]
+        return cast("list[bytes | None]", await self._connection.script(PROGRESS, places, []))
 
     async def forget(self, *, limit: int) -> int:
         """Forget the deliveries of up to *limit* tasks whose time is over; answer how many went."""
-        reply = await self._connection.script(DUE, [self._keys.delivery_ended], [limit])
-        _, found = cast("tuple[bytes, list[bytes]]", reply)
-        if not found:
+        ended = self._keys.delivery_ended
+        reply = await self._connection.script(FORGETTABLE, [ended], [limit])
+        task_ids = [task_id.decode() for task_id in cast("list[bytes]", reply)]
+        if not task_ids:
             return 0
-        task_ids = [task_id.decode() for task_id in found]
-        places = [self._keys.delivery_ended, *map(self._keys.deliveries, task_ids)]
+        hashes = [self._keys.deliveries(task_id) for task_id in task_ids]
+        projects = cast("list[bytes]", await self._connection.script(PROJECTS, hashes, []))
+        places = [ended]
+        for place, project in zip(hashes, projects, strict=True):
+            every, _, dead = self._keys.project_deliveries(project.decode())
+            places += (place, every, dead)
         return await self._connection.number(FORGET, places, task_ids)
 
-    async def _heads(self, queues: Sequence[tuple[str, str]]) -> list[bytes]:
+    async def _heads(
+        self, queues: Sequence[_Queue], *, time: int, expire: int
+    ) -> tuple[tuple[ClaimedDelivery, ...], int]:
+        """Return the heads of queues under a lease, and how many cannot be read."""
         if not queues:
-            return []
-        places = [self._keys.deliveries(task_id) for task_id, _ in queues]
-        endpoints = [endpoint for _, endpoint in queues]
-        return cast("list[bytes]", await self._connection.script(HEADS, places, endpoints))
+            return (), 0
+        places = [self._keys.delivery_disabled]
+        for queue in queues:
+            places += (self._keys.deliveries(queue.task_id), self._keys.task(queue.task_id))
+        arguments: list[Word] = [queue.endpoint for queue in queues]
+        arguments += (FACTS_BEFORE, FACTS_AFTER)
+        heads = cast("list[_Head]", await self._connection.script(HEADS, places, arguments))
+        claimed: list[ClaimedDelivery] = []
+        for queue, (content, disabled, first, start, following) in zip(queues, heads, strict=True):
+            if not content:
+                await self._vacate(queue, expire=expire)
+                continue
+            try:
+                record = decode_record(content)
+            except UnknownVersion:
+                continue
+            facts = {start + n: fact for n, fact in enumerate(following) if fact is not None}
+            if first is not None:
+                facts[1] = first
+            why = Disabled.parse(disabled).reason if disabled else ""
+            at = instant(time)
+            claimed.append(
+                ClaimedDelivery(
+                    record, queue.line, queue.endpoint, expire, at, facts, why, queue.is_held
+                )
+            )
+        vacant = sum(not head[0] for head in heads)
+        return tuple(claimed), len(queues) - vacant - len(claimed)
+
+    async def _vacate(self, queue: _Queue, *, expire: int) -> None:
+        """Give back the lease of a queue in which nothing waits any more."""
+        names = self._settling()
+        nothing = _Frame(queue.task_id, queue.endpoint, queue.line, expire)
+        arguments = [*self._terms(), *self._frame(names, nothing)]
+        await self._connection.script(SETTLE, names.all, arguments)
+
+    async def _write(self, outcomes: Sequence[_Outcome]) -> list[Settled]:
+        names, arguments = self._settling(), self._terms()
+        for outcome in outcomes:
+            arguments += self._frame(names, _frame_of(outcome))
+        reply = await self._connection.script(SETTLE, names.all, arguments)
+        words = cast("list[int | bytes]", reply)
+        return [
+            Settled(done != 0, done == 2, cast("bytes", circuit).decode(), follows == 1)
+            for done, circuit, follows in zip(words[::3], words[1::3], words[2::3], strict=True)
+        ]
+
+    def _settling(self) -> Names:
+        return Names(
+            self._keys.delivery_lines,
+            self._keys.delivery_circuits,
+            self._keys.delivery_leases,
+            self._keys.delivery_ended,
+            self._keys.delivery_disabled,
+        )
+
+    def _terms(self) -> list[Word]:
+        circuit = self._circuit
+        waits = (span(circuit.shortest), span(circuit.longest))
+        return [span(circuit.hold), circuit.failures, *waits]
+
+    def _frame(self, names: Names, frame: _Frame) -> tuple[Word, ...]:
+        return (
+            names.of(self._keys.deliveries(frame.task_id)),
+            names.of(self._keys.deliveries_due(frame.line)),
+            names.of(*self._keys.project_deliveries(parse_line(frame.line)[0])),
+            frame.line,
+            frame.task_id,
+            frame.task_create_time,
+            frame.endpoint,
+            frame.key,
+            frame.lease_expire,
+            frame.record,
+            frame.retry_delay,
+            "dead" if frame.is_dead else "",
+            "forget" if frame.is_forgotten else "",
+            frame.retention,
+            _EVIDENCE[frame.answers],
+            frame.disabled_field,
+            frame.disables,
+        )
 
 
-def _endpoint(url: str) -> str:
-    """Return a URL's short name; a task has few endpoints, so that 64 bits never clash."""
-    return sha256(url.encode()).hexdigest()[:16]
+def _frame_of(outcome: _Outcome) -> _Frame:
+    claimed, record = outcome.claimed, outcome.record
+    disables = b""
+    if outcome.disables:
+        disables = Disabled(record.url, outcome.disables, claimed.time).encode()
+    return _Frame(
+        record.task_id,
+        claimed.endpoint,
+        claimed.line,
+        claimed.lease_expire,
+        task_create_time=record.task_create_time,
+        key=record.key,
+        record=encode_record(record),
+        retry_delay="" if outcome.retry_delay is None else span(outcome.retry_delay),
+        is_dead=record.state is DeliveryState.DEAD,
+        is_forgotten=record.signal is not None,
+        retention=span(outcome.retention),
+        answers=outcome.answers,
+        disabled_field=disabled_field(record.project, claimed.endpoint),
+        disables=disables,
+    )
 
 
 def _parse_member(member: bytes) -> tuple[str, str]:
     task_id, _, endpoint = member.decode().rpartition("/")
     return task_id, endpoint
-
-
-def _encode_new(new: NewDelivery, *, epoch: str) -> bytes:
-    return delivery_pb2.DeliveryRecord(
-        version=VERSION,
-        task_id=new.task_id,
-        sequence=new.sequence,
-        epoch=epoch,
-        url=new.url,
-        state=_STATE_TO_PROTO[DeliveryState.WAITING],
-    ).SerializeToString()
-
-
-def _encode(record: DeliveryRecord) -> bytes:
-    """Return the record but for the times that the script stamps."""
-    return delivery_pb2.DeliveryRecord(
-        version=VERSION,
-        create_time=microseconds(record.create_time),
-        task_id=record.task_id,
-        sequence=record.sequence,
-        epoch=record.epoch,
-        url=record.url,
-        state=_STATE_TO_PROTO[record.state],
-        tries=record.tries,
-        last_status=record.last_status,
-        last_error=record.last_error,
-    ).SerializeToString()
-
-
-def _decode(content: bytes) -> DeliveryRecord:
-    record = delivery_pb2.DeliveryRecord.FromString(content)
-    if record.version != VERSION or record.state not in _STATE_FROM_PROTO:
-        raise UnknownVersion("delivery", record.version)
-    return DeliveryRecord(
-        task_id=record.task_id,
-        sequence=record.sequence,
-        epoch=record.epoch,
-        url=record.url,
-        create_time=instant(record.create_time),
-        state=_STATE_FROM_PROTO[record.state],
-        tries=record.tries,
-        next_try_time=instant(record.next_try_time) if record.next_try_time else None,
-        last_status=record.last_status,
-        last_error=record.last_error,
-        end_time=instant(record.end_time) if record.end_time else None,
-    )

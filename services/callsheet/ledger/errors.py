@@ -2,6 +2,7 @@
 
 LedgerError
 ├── TaskNotFound           no task of that id in the principal's projects
+├── DeliveryNotFound       no delivery of that id in the principal's projects
 ├── ProjectNotFound        the principal has no such project
 ├── RoleMissing            the principal may not do this
 ├── KeyInvalid             the API key is unknown or revoked
@@ -36,6 +37,14 @@ class TaskNotFound(LedgerError):
     def __init__(self, task_id: str) -> None:
         super().__init__(f"there is no task {task_id}")
         self.task_id = task_id
+
+
+class DeliveryNotFound(LedgerError):
+    """There is no delivery of that id in the principal's projects."""
+
+    def __init__(self, delivery_id: str) -> None:
+        super().__init__(f"there is no delivery {delivery_id}")
+        self.delivery_id = delivery_id
 
 
 class ProjectNotFound(LedgerError):

@@ -4,7 +4,14 @@ from datetime import timedelta
 
 from msgspec import Struct
 
-from callsheet.ledger.model import Failure, Submission, Usage
+from callsheet.ledger.model import (
+    Failure,
+    Quality,
+    RegisteredMedia,
+    Submission,
+    TaskContext,
+    Usage,
+)
 
 
 class TaskSubmitted(Struct, frozen=True):
@@ -43,11 +50,13 @@ class CancelRequested(Struct, frozen=True):
 
 
 class TaskSucceeded(Struct, frozen=True):
-    """The task ended with an output."""
+    """The task ended with an output: its own, or that of the task *reused_from*."""
 
     attempt: int
     output: bytes
     usage: Usage
+    quality: Quality | None = None
+    reused_from: str = ""
 
 
 class TaskFailed(Struct, frozen=True):
@@ -63,6 +72,19 @@ class TaskCancelled(Struct, frozen=True):
     reason: str
 
 
+class ContextRetrieved(Struct, frozen=True):
+    """What bears on the task was retrieved for its running attempt."""
+
+    attempt: int
+    context: TaskContext
+
+
+class MediaRegistered(Struct, frozen=True):
+    """The media library has documents of the artifacts of a task that succeeded."""
+
+    media: tuple[RegisteredMedia, ...]
+
+
 Event = (
     TaskSubmitted
     | AttemptStarted
@@ -72,4 +94,6 @@ Event = (
     | TaskSucceeded
     | TaskFailed
     | TaskCancelled
+    | ContextRetrieved
+    | MediaRegistered
 )

@@ -7,7 +7,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from callsheet.ledger.events import CancelRequested, Event
+from callsheet.ledger.events import CancelRequested, ContextRetrieved, Event
 from callsheet.ledger.instants import microseconds, span
 from callsheet.ledger.model import NO_TIME, Task, TaskState, Terms
 
@@ -16,6 +16,11 @@ SCORE_START: Final = 1_735_689_600_000_000
 #: The distance of two priorities in a ready set: 28 years in microseconds.
 BAND: Final = 900_000_000_000_000
 HIGHEST_PRIORITY: Final = 9
+#: How much longer a task is kept than the last one answered with its output: microseconds. More
+#: than from one round of the pruner to the next, and from one sweep of artifacts to the next.
+OUTLIVES: Final = 3_600_000_000
+#: What is counted of submissions that allow reuse, for each task type.
+REUSE_ANSWERS: Final = ("hits", "misses", "joins")
 #: Wake-ups that wait per queue; more would wake nobody sooner.
 WAKES_KEPT: Final = 64
 #: Words that wait on a worker's control list; the renewal tells what fell off.
@@ -35,13 +40,26 @@ class Keys:
         self.final = f"{self.prefix}final"  # ZSET task id → prune-after time
         self.signals = f"{self.prefix}signals"  # CHANNEL signal records
         self.epoch = f"{self.prefix}epoch"  # STRING
+        self.identity = f"{self.prefix}identity"  # STRING made once: whose artifacts are whose
         self.cursors = f"{self.prefix}cursors"  # HASH reader → log position
+        self.graph = f"{self.prefix}graph"  # HASH epoch, gap, heal: what the brain was told
+        self.graph_dead = f"{self.prefix}graph:dead"  # HASH epoch/id/sequence → time, reason
         self.workers = f"{self.prefix}workers"  # HASH worker id → worker record
         self.workers_seen = f"{self.prefix}workers:seen"  # ZSET worker id → time
         self.api_keys = f"{self.prefix}keys"  # HASH key id → key record
-        self.delivery_origins = f"{self.prefix}deliveries:origins"  # ZSET origin → first due time
+        self.reuse_counts = f"{self.prefix}reuse:counts"  # HASH <task type>:<what> → how often
+        self.delivery_lines = f"{self.prefix}deliveries:lines"  # ZSET line → first due time
+        self.delivery_circuits = f"{self.prefix}deliveries:circuits"  # HASH line → circuit
+        self.delivery_disabled = f"{self.prefix}deliveries:disabled"  # HASH project/endpoint → why
         self.delivery_leases = f"{self.prefix}deliveries:leases"  # ZSET id/endpoint → expire time
+        self.media_due = f"{self.prefix}media:due"  # ZSET task id → next try, or lease end
+        self.media_records = f"{self.prefix}media:records"  # HASH task id → tries so far
+        self.media_dead = f"{self.prefix}media:dead"  # ZSET task id → when it was given up
+        self.media_holds = f"{self.prefix}media:holds"  # ZSET task id → its webhook waits until
         self.delivery_ended = f"{self.prefix}deliveries:ended"  # ZSET task id → remove-after time
+        self.webhook_origins = f"{self.prefix}webhooks:origins"  # HASH project/origin → sealed key
+        self.webhook_secrets = f"{self.prefix}webhooks:secrets"  # HASH project → versions
+        self.webhook_version = f"{self.prefix}webhooks:version"  # STRING grows with each change
 
     def task(self, task_id: str) -> str:
         """HASH: r record, q sequence, n attempt, p newest progress, 1 … n facts."""
@@ -71,17 +89,34 @@ class Keys:
         """ZSET: task id → create time; the project's tasks that are not final."""
         return f"{self.prefix}project:{project}:live"
 
+    def reuse(self, project: str, digest: str) -> str:
+        """STRING: the task whose output equal submissions may be answered with; expires."""
+        return f"{self.prefix}reuse:{project}:{digest}"
+
+    def joined(self, task_id: str) -> str:
+        """STRING: the task joined by the request that would have made this one; expires."""
+        return f"{self.prefix}joined:{task_id}"
+
     def project_final(self, project: str, state: TaskState) -> str:
         """ZSET: task id → create time; the project's tasks that ended in this state."""
         return f"{self.prefix}project:{project}:{state.value.lower()}"
 
     def deliveries(self, task_id: str) -> str:
-        """HASH: <endpoint>/<sequence> record, <endpoint>:last, <endpoint>:waiting sequences."""
+        """HASH: created, project; <endpoint>/<key> record, <endpoint>:last, :signal, :waiting."""
         return f"{self.prefix}deliveries:{task_id}"
 
-    def deliveries_due(self, origin: str) -> str:
+    def deliveries_due(self, line: str) -> str:
         """ZSET: task id/endpoint → when the head of that delivery queue is due."""
-        return f"{self.prefix}deliveries:due:{origin}"
+        return f"{self.prefix}deliveries:due:{line}"
+
+    def project_deliveries(self, project: str) -> tuple[str, str, str]:
+        """ZSETs: task id/endpoint/key → create time; all, those that wait, and the dead ones."""
+        every = f"{self.prefix}project:{project}:deliveries"
+        return every, f"{every}:waiting", f"{every}:dead"
+
+    def media_lock(self, name: str) -> str:
+        """STRING: the task that is uploading bytes of this name just now."""
+        return f"{self.prefix}media:lock:{name}"
 
     def hold(self, role: str) -> str:
         """HASH: holder, until; who has a role that one holder has at a time."""
@@ -97,6 +132,9 @@ class Op(Enum):
     WAKE = "W"  # push to a wake list, unless enough wait
     TELL = "C"  # push to a control list
     FORGET = "D"  # delete the whole key
+    KEEP = "K"  # let a key hold the member, for this long
+    LET_GO = "U"  # delete a key, if it holds the member
+    COUNT = "I"  # add this to the member of a hash
 
 
 class Move(NamedTuple):
@@ -133,6 +171,8 @@ def moves(
     """Return what a fact changes in the indexes; *retention* is in microseconds."""
     if before is None:
         return _submitted(keys, after.submission.terms)
+    if before.is_final:
+        return ()
     if after.is_final:
         return _ended(keys, before, after, retention)
     match after.state:
@@ -142,8 +182,30 @@ def moves(
         case TaskState.RUNNING if isinstance(event, CancelRequested):
             member = lease_member(after.id, after.attempt)
             return (Move(Op.TELL, keys.control(after.worker), member),)
+        case TaskState.RUNNING if isinstance(event, ContextRetrieved):
+            return ()
         case _:
             raise ValueError(f"{type(event).__name__} is written by the claim script alone")
+
+
+def reused_moves(keys: Keys, task: Task, source: Task, *, retention: int) -> tuple[Move, ...]:
+    """Return what a task changes that was answered at once with the output of another one.
+
+    The other one is then kept as long, and a little longer: its artifacts are both their own.
+    """
+    project = task.submission.project
+    return (
+        Move(Op.ADD_AFTER, keys.project(project)),
+        Move(Op.ADD_AFTER, keys.project_type(project, task.submission.task_type)),
+        Move(Op.ADD_AFTER, keys.project_final(project, task.state)),
+        Move(Op.ADD_AFTER, keys.final, score=retention),
+        Move(Op.ADD_AFTER, keys.final, source.id, retention + OUTLIVES),
+    )
+
+
+def reuse_count(task_type: str, what: str) -> str:
+    """Return the member that counts one way in which submissions that allow reuse were answered."""
+    return f"{task_type}:{what}"
 
 
 def due_moves(keys: Keys, task: Task) -> tuple[Move, ...]:
@@ -161,7 +223,7 @@ def prune_moves(keys: Keys, task: Task) -> tuple[Move, ...]:
         keys.project_final(project, task.state),
     )
     listed = (Move(Op.REMOVE, place) for place in places)
-    return (*listed, Move(Op.FORGET, keys.task(task.id)))
+    return (*listed, *_not_offered(keys, task), Move(Op.FORGET, keys.task(task.id)))
 
 
 @lru_cache(maxsize=1024)
@@ -205,6 +267,8 @@ def _ended(keys: Keys, before: Task, after: Task, retention: int) -> tuple[Move,
     )
     if after.submission.expire_after is not None:
         listed = (*listed, Move(Op.REMOVE, keys.expiring))
+    if after.submission.reuse is not None:
+        listed = (*listed, *_offered(keys, after))
     if before.state is TaskState.RUNNING:
         member = lease_member(before.id, before.attempt)
         return (Move(Op.REMOVE, keys.leases, member), *listed)
@@ -214,3 +278,19 @@ def _ended(keys: Keys, before: Task, after: Task, retention: int) -> tuple[Move,
         Move(Op.REMOVE, keys.delayed),
         *listed,
     )
+
+
+def _offered(keys: Keys, task: Task) -> tuple[Move, ...]:
+    """A success is offered to equal submissions; what ended otherwise is no longer to be joined."""
+    terms = task.submission.reuse
+    if terms is None or task.state is not TaskState.SUCCEEDED:
+        return _not_offered(keys, task)
+    entry = keys.reuse(task.submission.project, terms.digest)
+    return (Move(Op.KEEP, entry, score=span(terms.ttl)),)
+
+
+def _not_offered(keys: Keys, task: Task) -> tuple[Move, ...]:
+    terms = task.submission.reuse
+    if terms is None:
+        return ()
+    return (Move(Op.LET_GO, keys.reuse(task.submission.project, terms.digest)),)

@@ -3,27 +3,26 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec.structs import replace
 
 from callsheet.ledger import machine
+from callsheet.ledger.acceptance import Accepted, Prepared, ReuseWish, SubmitCommand, accepted
 from callsheet.ledger.access import Principal, Role
 from callsheet.ledger.catalog import TaskType
 from callsheet.ledger.codec import decode_task, parse_event, parse_signal, progress_of
 from callsheet.ledger.errors import (
     LedgerError,
     LedgerFull,
-    RequestIdReused,
     SequenceAhead,
     TaskNotFound,
 )
 from callsheet.ledger.ids import requested_task_id
-from callsheet.ledger.instants import instant
 from callsheet.ledger.listing import Listing, Page, TaskFilter
-from callsheet.ledger.model import NO_TIME, NOTHING, Progress, Submission, Task
-from callsheet.ledger.store import Applied, Commit, Refused, Stored
+from callsheet.ledger.model import Progress, ReuseTerms, Submission, Task
+from callsheet.ledger.reuse import Reuse
+from callsheet.ledger.store import Stored
 from callsheet.ledger.writer import Writer
 
 #: Facts read in one go.
@@ -32,21 +31,6 @@ FACTS: Final = 256
 ADMISSION_SHARE: Final = 0.8
 #: Submissions between two looks at the store's memory: at 64 KiB each, 16 MiB.
 SUBMISSIONS_A_LOOK: Final = 256
-
-
-class SubmitCommand(NamedTuple):
-    """A wish to submit; None means the task type's own."""
-
-    spec: bytes
-    task_type: str
-    project: str = ""
-    request_id: str = ""
-    priority: int | None = None
-    delay: timedelta = NO_TIME
-    expire_after: timedelta | None = None
-    callback_url: str = ""
-    metadata: Mapping[str, str] = NOTHING
-    trace_parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +52,6 @@ class Watchable:
     facts: tuple[bytes, ...] | None
 
 
-class Prepared(NamedTuple):
-    """A task as it will be but for its times, the request that makes it, and its commit."""
-
-    task: Task
-    request_id: str
-    commit: Commit
-
-
 class Ledger:
     """Owns every task's truth; this is its clients' side."""
 
@@ -83,6 +59,7 @@ class Ledger:
         self._writer = writer
         self._catalog = catalog
         self._listing = Listing(writer.store, writer.keys)
+        self._reuse = Reuse(writer)
         self._unlooked = SUBMISSIONS_A_LOOK
         self._looking = asyncio.Lock()
 
@@ -93,14 +70,30 @@ class Ledger:
             RequestIdReused: the request_id made another task.
             LedgerFull: nothing new is accepted now.
         """
-        answer = (await self.submit_many(principal, [command]))[0]
-        if isinstance(answer, LedgerError):
-            raise answer
-        return answer
+        return (await self.accept(principal, command)).task
 
     async def submit_many(
         self, principal: Principal, commands: Sequence[SubmitCommand]
     ) -> list[Task | LedgerError]:
+        """Accept or refuse each command on its own, as accept_many does; answers in order."""
+        answers = await self.accept_many(principal, commands)
+        return [answer.task if isinstance(answer, Accepted) else answer for answer in answers]
+
+    async def accept(self, principal: Principal, command: SubmitCommand) -> Accepted:
+        """Accept a task, or return the one that answers the submission; and tell which it was.
+
+        Raises:
+            RequestIdReused: the request_id made another task.
+            LedgerFull: nothing new is accepted now.
+        """
+        answer = (await self.accept_many(principal, [command]))[0]
+        if isinstance(answer, LedgerError):
+            raise answer
+        return answer
+
+    async def accept_many(
+        self, principal: Principal, commands: Sequence[SubmitCommand]
+    ) -> list[Accepted | LedgerError]:
         """Accept or refuse each command on its own; answers in order.
 
         Raises what concerns them all: RoleMissing, LedgerFull, LedgerBusy, LedgerUnavailable.
@@ -162,7 +155,7 @@ class Ledger:
         answer = (await self._accept([prepared]))[0]
         if isinstance(answer, LedgerError):
             raise answer
-        return answer
+        return answer.task
 
     async def _stored(self, principal: Principal, task_id: str) -> Stored:
         stored = (await self._writer.store.read([task_id]))[0]
@@ -202,41 +195,49 @@ class Ledger:
             delay=command.delay,
             expire_after=command.expire_after,
             callback_url=command.callback_url,
+            callback_events=command.callback_events,
             metadata=command.metadata,
             trace_parent=command.trace_parent,
+            reuse=_terms(command.reuse, kind),
         )
-        return self._commit(submission, command.request_id)
+        return self._commit(submission, command.request_id, command.reuse)
 
-    def _commit(self, submission: Submission, request_id: str) -> Prepared:
+    def _commit(
+        self, submission: Submission, request_id: str, wish: ReuseWish | None = None
+    ) -> Prepared:
         if request_id:
             task_id = requested_task_id(submission.project, request_id)
         else:
             task_id = self._writer.ids.task_id()
         task, commit = self._writer.submission(task_id, submission)
-        return Prepared(task, request_id, commit)
+        return Prepared(task, request_id, commit, wish if submission.reuse else None)
 
-    async def _accept(self, prepared: Sequence[Prepared | LedgerError]) -> list[Task | LedgerError]:
-        commits = [item.commit for item in prepared if isinstance(item, Prepared)]
-        answers = iter(await self._writer.store.commit(commits) if commits else ())
-        accepted: list[Task | LedgerError] = []
+    async def _accept(
+        self, prepared: Sequence[Prepared | LedgerError]
+    ) -> list[Accepted | LedgerError]:
+        plain: list[Prepared] = []
+        wishing: list[Prepared] = []
+        for item in prepared:
+            if isinstance(item, Prepared):
+                (plain if item.reuse is None else wishing).append(item)
+        commits = [item.commit for item in plain]
+        settled = iter(await self._writer.store.commit(commits) if commits else ())
+        reused = iter(await self._reuse.submit(wishing) if wishing else ())
+        answers: list[Accepted | LedgerError] = []
         for item in prepared:
             if isinstance(item, LedgerError):
-                accepted.append(item)
+                answers.append(item)
+            elif item.reuse is None:
+                answers.append(accepted(item, next(settled)))
             else:
-                accepted.append(_accepted(item, next(answers)))
-        return accepted
+                answers.append(next(reused))
+        return answers
 
 
-def _accepted(prepared: Prepared, answer: Applied | Refused) -> Task | LedgerError:
-    if isinstance(answer, Applied):
-        time = instant(answer.time)
-        return replace(prepared.task, create_time=time, update_time=time)
-    if answer.stored is None:
-        return TaskNotFound(prepared.task.id)
-    task = decode_task(answer.stored)
-    if _asked(task.submission) != _asked(prepared.task.submission):
-        return RequestIdReused(prepared.request_id, task.id)
-    return task
+def _terms(wish: ReuseWish | None, kind: TaskType) -> ReuseTerms | None:
+    if wish is None or kind.cache_ttl is None:
+        return None
+    return ReuseTerms(wish.digest, kind.cache_ttl)
 
 
 def _reading(stored: Stored) -> Reading:
@@ -259,8 +260,3 @@ def _facts_at_hand(stored: Stored, after: int) -> tuple[bytes, ...] | None:
             return (stored.first, stored.last)
         case _:
             return None
-
-
-def _asked(submission: Submission) -> Submission:
-    """Return what the client asked for: not the task type's terms, nor the request's own trace."""
-    return replace(submission, queue="", max_attempts=0, time_limit=NO_TIME, trace_parent="")

@@ -1,18 +1,15 @@
 """Lists of tasks, page by page, over a closed set of indexed filters."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final
 
 from msgspec import Struct
 
 from callsheet.ledger.codec import decode_task
-from callsheet.ledger.errors import PageTokenInvalid
 from callsheet.ledger.index import Keys, parse_lease
 from callsheet.ledger.instants import microseconds
 from callsheet.ledger.model import FINAL, Task, TaskState
+from callsheet.ledger.page_token import page_token, parse_page_token
 from callsheet.ledger.store import Store
 
 #: Index entries read for one page; a page that finds too few matches is shorter.
@@ -105,22 +102,14 @@ class Listing:
         return self._keys.project(wanted.project)
 
 
-def _fingerprint(wanted: TaskFilter) -> str:
-    state = wanted.state.value if wanted.state else ""
-    return sha256(f"{wanted.project}/{state}/{wanted.task_type}".encode()).hexdigest()[:16]
-
-
 def _token(below: int | None, wanted: TaskFilter) -> str:
-    return urlsafe_b64encode(f"1.{_fingerprint(wanted)}.{below}".encode()).decode()
+    return page_token(below or 0, of=_list(wanted))
 
 
 def _parse(token: str, wanted: TaskFilter) -> int | None:
-    if not token:
-        return None
-    try:
-        version, fingerprint, below = urlsafe_b64decode(token).decode().split(".")
-        if version != "1" or fingerprint != _fingerprint(wanted):
-            raise PageTokenInvalid
-        return int(below)
-    except (Base64Error, UnicodeError, ValueError) as error:
-        raise PageTokenInvalid from error
+    return parse_page_token(token, of=_list(wanted))
+
+
+def _list(wanted: TaskFilter) -> str:
+    state = wanted.state.value if wanted.state else ""
+    return f"{wanted.project}/{state}/{wanted.task_type}"

@@ -30,12 +30,20 @@ class Log(Protocol):
         """
         ...
 
+    async def start(self) -> str:
+        """Return the position after which the log holds everything."""
+        ...
+
     async def end(self) -> str:
         """Return the position of the newest log entry ever added."""
         ...
 
     async def trim(self, position: str) -> int:
         """Drop log entries before the position; answer how many went."""
+        ...
+
+    async def length(self) -> int:
+        """Return how many entries the log holds."""
         ...
 
     async def cursors(self) -> dict[str, str]:
@@ -60,6 +68,13 @@ class Log(Protocol):
 
     async def change_epoch(self, epoch: str) -> None:
         """Set a new epoch: the ledger was restored or lost its tail."""
+        ...
+
+    async def identity(self) -> str:
+        """Return what tells this ledger from every other one, made once and never changed.
+
+        A ledger that was restored keeps it; one that was emptied gets another.
+        """
         ...
 
     async def instance(self) -> str:

@@ -4,7 +4,7 @@
 folds a fact into the task. Nothing here reads a clock, makes an id or does I/O.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,7 +19,9 @@ from callsheet.ledger.events import (
     AttemptReturned,
     AttemptStarted,
     CancelRequested,
+    ContextRetrieved,
     Event,
+    MediaRegistered,
     TaskCancelled,
     TaskFailed,
     TaskSubmitted,
@@ -27,12 +29,16 @@ from callsheet.ledger.events import (
 )
 from callsheet.ledger.model import (
     NO_TIME,
+    NO_USAGE,
     Backoff,
     EndedAttempt,
     Failure,
     FailureReason,
+    Quality,
+    RegisteredMedia,
     Submission,
     Task,
+    TaskContext,
     TaskState,
     Usage,
 )
@@ -86,14 +92,36 @@ def start(task: Task, *, worker: str, device: str, lease: timedelta) -> AttemptS
     return AttemptStarted(task.attempt + 1, worker, device, lease)
 
 
+def note_context(task: Task, *, attempt: int, context: TaskContext) -> ContextRetrieved | None:
+    """Decide to keep what was retrieved for the attempt; None: it was kept before."""
+    _fence(task, attempt)
+    return None if task.context is not None else ContextRetrieved(attempt, context)
+
+
+def register_media(task: Task, media: tuple[RegisteredMedia, ...]) -> MediaRegistered | None:
+    """Decide to note what the media library has of a task; None: nothing, or noted before."""
+    if task.state is not TaskState.SUCCEEDED:
+        raise IllegalTransition(task.id, task.state, "register the media of")
+    return MediaRegistered(media) if media and not task.media else None
+
+
+def reuse(task: Task, source: Task) -> TaskSucceeded:
+    """Decide that a waiting task is answered with the output of an equal one."""
+    if task.state is not TaskState.PENDING:
+        raise IllegalTransition(task.id, task.state, "answer by reuse")
+    if source.state is not TaskState.SUCCEEDED or source.reused_from:
+        raise IllegalTransition(source.id, source.state, "reuse")
+    return TaskSucceeded(0, source.output, NO_USAGE, source.quality, source.id)
+
+
 def succeed(
-    task: Task, *, attempt: int, output: bytes, usage: Usage
+    task: Task, *, attempt: int, output: bytes, usage: Usage, quality: Quality | None = None
 ) -> TaskSucceeded | TaskCancelled:
     """Decide that the attempt's output is the task's; a task that was asked to stop has none."""
     _fence(task, attempt)
     if task.cancel_requested:
         return TaskCancelled(task.cancel_reason)
-    return TaskSucceeded(attempt, output, usage)
+    return TaskSucceeded(attempt, output, usage, quality)
 
 
 def fail(
@@ -155,6 +183,11 @@ def retry(task: Task) -> Submission:
     return replace(task.submission, retry_of=task.id, delay=NO_TIME)
 
 
+def at(task: Task, time: datetime) -> Task:
+    """Return a new task with the time that the store stamped."""
+    return replace(task, create_time=time, update_time=time)
+
+
 def fold(task_id: str, facts: Iterable[tuple[Event, datetime]]) -> Task:
     """Return what facts, oldest first and each with its time, make of a task."""
     task: Task | None = None
@@ -183,6 +216,8 @@ def evolve(task: Task | None, event: Event, *, time: datetime, task_id: str = ""
                 worker=worker,
                 device=device,
                 start_time=time,
+                context=None,
+                context_time=None,
             )
         case AttemptFailed(attempt, failure):
             return after(
@@ -195,8 +230,28 @@ def evolve(task: Task | None, event: Event, *, time: datetime, task_id: str = ""
             return after(state=TaskState.PENDING)
         case CancelRequested(reason):
             return after(cancel_requested=True, cancel_reason=reason)
-        case TaskSucceeded(_, output, usage):
-            return after(state=TaskState.SUCCEEDED, output=output, usage=usage)
+        case ContextRetrieved(_, context):
+            return after(context=context, context_time=time)
+        case MediaRegistered(media):
+            return after(media=media, ended_before=task.end_time)
+        case TaskSucceeded() | TaskFailed() | TaskCancelled():
+            return _ended_task(event, after)
+        case _:
+            assert_never(event)
+
+
+def _ended_task(
+    event: TaskSucceeded | TaskFailed | TaskCancelled, after: Callable[..., Task]
+) -> Task:
+    match event:
+        case TaskSucceeded(_, output, usage, quality, reused_from):
+            return after(
+                state=TaskState.SUCCEEDED,
+                output=output,
+                usage=usage,
+                quality=quality,
+                reused_from=reused_from,
+            )
         case TaskFailed(_, failure):
             return after(state=TaskState.FAILED, failure=failure)
         case TaskCancelled(reason):

@@ -29,6 +29,10 @@ class MemoryLog:
         await self._cell.until(lambda: self._cell.logged > place, timeout=timeout)
         return [entry for entry in self._cell.log if _place(entry.position) > place][:limit]
 
+    async def start(self) -> str:
+        """Return the position after which the log holds everything."""
+        return f"{self._trimmed}-0" if self._trimmed else LOG_START
+
     async def end(self) -> str:
         """Return the position of the newest log entry ever added."""
         return f"{self._cell.logged}-0" if self._cell.logged else LOG_START
@@ -40,6 +44,10 @@ class MemoryLog:
         dropped = len(self._cell.log) - len(kept)
         self._cell.log[:] = kept
         return dropped
+
+    async def length(self) -> int:
+        """Return how many entries the log holds."""
+        return len(self._cell.log)
 
     async def cursors(self) -> dict[str, str]:
         """Return every durable reader's position in the log."""
@@ -71,6 +79,10 @@ class MemoryLog:
     async def change_epoch(self, epoch: str) -> None:
         """Set a new epoch: the ledger was restored or lost its tail."""
         self._epoch = epoch
+
+    async def identity(self) -> str:
+        """Return what tells this ledger from every other one."""
+        return f"memory-{id(self._cell):x}"
 
     async def instance(self) -> str:
         """Return what changes whenever the store's server starts anew: never."""

@@ -19,7 +19,16 @@ from callsheet.ledger.index import (
 )
 from callsheet.ledger.instants import span
 from callsheet.ledger.log import LogEntry
-from callsheet.ledger.store import Applied, Candidate, Claim, Claimed, Commit, Refused, Stored
+from callsheet.ledger.store import (
+    Applied,
+    Candidate,
+    Claim,
+    Claimed,
+    Commit,
+    Holds,
+    Refused,
+    Stored,
+)
 
 _SEQUENCE_AND_TIME: Final = struct.Struct("<BQBQ")
 _TIME: Final = struct.Struct("<BQ")
@@ -36,6 +45,9 @@ class MemoryCell:
         self.attempts: defaultdict[str, int] = defaultdict(int)
         self.sets: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self.lists: defaultdict[str, deque[str]] = defaultdict(deque)
+        #: What string keys hold, and until when.
+        self.held: dict[str, tuple[str, int]] = {}
+        self.counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self.log: list[LogEntry] = []
         self.logged = 0
         self.changed = asyncio.Condition()
@@ -43,6 +55,11 @@ class MemoryCell:
     def ordered(self, key: str) -> list[tuple[str, int]]:
         """Return a sorted set's (member, score), lowest first."""
         return sorted(self.sets[key].items(), key=lambda item: (item[1], item[0]))
+
+    def holds(self, key: str) -> str:
+        """Return what a string key holds now; empty for nothing."""
+        member, until = self.held.get(key, ("", 0))
+        return member if self.clock() < until else ""
 
     def append(self, task_id: str, event: bytes) -> None:
         """Add a fact to the log."""
@@ -137,6 +154,14 @@ class MemoryStore:
         """Return how many members a sorted set has."""
         return len(self._cell.sets[key])
 
+    async def held(self, keys: Sequence[str]) -> tuple[int, list[str]]:
+        """Return the time, and what each key holds; empty for nothing."""
+        return self._cell.clock(), [self._cell.holds(key) for key in keys]
+
+    async def counts(self, key: str) -> dict[str, int]:
+        """Return how often each member of a hash was counted."""
+        return dict(self._cell.counts[key])
+
     async def await_wake(self, queues: Sequence[str], *, timeout: timedelta) -> Candidate | None:
         """Wait for a wake-up of one of the queues; answer its hint, or None after the timeout."""
         lists = [self._cell.lists[self._keys.wake(queue)] for queue in queues]
@@ -171,6 +196,10 @@ class MemoryStore:
             event = commit.event + _SEQUENCE_AND_TIME.pack(17, sequence, 25, time)
             fields["q"], fields[str(sequence)] = str(sequence).encode(), event
             self._cell.append(commit.task_id, event)
+        if commit.second:
+            second = commit.second + _SEQUENCE_AND_TIME.pack(17, sequence + 1, 25, time)
+            fields["q"], fields[str(sequence + 1)] = str(sequence + 1).encode(), second
+            self._cell.append(commit.task_id, second)
         if commit.record:
             fields["r"] = commit.record + _TIME.pack(17, time)
         if commit.progress:
@@ -191,6 +220,8 @@ class MemoryStore:
     def _guarded(self, commit: Commit) -> bool:
         if commit.guard is None:
             return True
+        if isinstance(commit.guard, Holds):
+            return self._cell.holds(commit.guard.key) == commit.guard.member
         score = self._cell.sets[commit.guard.key].get(commit.guard.member)
         return score is not None and score <= commit.guard.score
 
@@ -214,6 +245,17 @@ class MemoryStore:
             case Op.FORGET:
                 self._cell.tasks.pop(member, None)
                 self._cell.attempts.pop(member, None)
+            case Op.KEEP | Op.LET_GO | Op.COUNT:
+                self._keep(move, member, time)
+
+    def _keep(self, move: Move, member: str, time: int) -> None:
+        if move.op is Op.KEEP:
+            self._cell.held[move.key] = member, time + move.score
+        elif move.op is Op.COUNT:
+            counts = self._cell.counts[move.key]
+            counts[member] = counts.get(member, 0) + move.score
+        elif self._cell.holds(move.key) == member:
+            del self._cell.held[move.key]
 
     def _start(self, task_id: str, claim: Claim, now: int) -> Stored:
         fields = self._cell.tasks[task_id]

@@ -101,6 +101,56 @@ class EndedAttempt(Struct, frozen=True):
     end_time: datetime
 
 
+class Quality(Struct, frozen=True):
+    """How good an output is by a measure that is named; scores of two measures do not compare."""
+
+    measure: str
+    score: float
+    parts: Mapping[str, float]
+
+
+class Knowledge(Struct, frozen=True):
+    """One thing a project knows: data, never instructions."""
+
+    source: str
+    text: str
+    score: float
+
+
+class SimilarTask(Struct, frozen=True):
+    """An ended task that resembles another one; *status* as a webhook says it."""
+
+    task_id: str
+    task_type: str
+    status: str
+    text: str
+    score: float
+
+
+class TaskContext(Struct, frozen=True):
+    """What is known that bears on a task, the nearest in meaning first."""
+
+    knowledge: tuple[Knowledge, ...] = ()
+    similar_tasks: tuple[SimilarTask, ...] = ()
+
+
+class RegisteredMedia(Struct, frozen=True):
+    """An artifact, by its URI, and the document that the media library has of it."""
+
+    uri: str
+    payload_media_id: str
+
+
+class ReuseTerms(Struct, frozen=True):
+    """Under which terms an output may be used again for an equal submission of the project.
+
+    *digest* is of what equal submissions have in common, in hexadecimal digits.
+    """
+
+    digest: str
+    ttl: timedelta
+
+
 class Terms(NamedTuple):
     """What many submissions have in common, so that what follows from it is made once."""
 
@@ -112,6 +162,16 @@ class Terms(NamedTuple):
     time_limit: timedelta
     delay: timedelta
     expire_after: timedelta | None
+
+
+class CallbackEvent(Enum):
+    """What a callback may ask to be told besides the end of its task."""
+
+    QUEUED = "QUEUED"
+    STARTED = "STARTED"
+    PROGRESS = "PROGRESS"
+    RETRYING = "RETRYING"
+    CANCELLED = "CANCELLED"
 
 
 class Submission(Struct, frozen=True, kw_only=True):
@@ -127,9 +187,13 @@ class Submission(Struct, frozen=True, kw_only=True):
     delay: timedelta = NO_TIME
     expire_after: timedelta | None = None
     callback_url: str = ""
+    #: What the callback is told besides the end, each once and in the order of CallbackEvent.
+    callback_events: tuple[CallbackEvent, ...] = ()
     metadata: Mapping[str, str] = NOTHING
     trace_parent: str = ""
     retry_of: str = ""
+    #: None: the output is not used again.
+    reuse: ReuseTerms | None = None
 
     @property
     def terms(self) -> Terms:
@@ -167,6 +231,16 @@ class Task(Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
     usage: Usage = NO_USAGE
     ended_attempts: tuple[EndedAttempt, ...] = ()
+    #: What was known when the latest attempt started.
+    context: TaskContext | None = None
+    context_time: datetime | None = None
+    quality: Quality | None = None
+    #: The task whose output this one was answered with.
+    reused_from: str = ""
+    #: What the media library has of its artifacts, in their order.
+    media: tuple[RegisteredMedia, ...] = ()
+    #: When it became final, if something was noted of it since.
+    ended_before: datetime | None = None
 
     @property
     def is_final(self) -> bool:
@@ -176,7 +250,7 @@ class Task(Struct, frozen=True, kw_only=True):
     @property
     def end_time(self) -> datetime | None:
         """When the task became final."""
-        return self.update_time if self.is_final else None
+        return (self.ended_before or self.update_time) if self.is_final else None
 
     @property
     def ready_time(self) -> datetime | None:

@@ -1,19 +1,29 @@
 """What operators may ask of the ledger: its queues and its workers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from callsheet.ledger.access import Principal, Role
 from callsheet.ledger.catalog import TaskType
 from callsheet.ledger.codec import decode_task
-from callsheet.ledger.index import Keys
+from callsheet.ledger.index import REUSE_ANSWERS, Keys, reuse_count
 from callsheet.ledger.instants import instant
 from callsheet.ledger.model import NO_TIME, Task
 from callsheet.ledger.registry import Registry
 from callsheet.ledger.store import Store
 from callsheet.ledger.waiting import Wait, live_workers, why
 from callsheet.v1.operations_service_pb2 import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class ReuseCount:
+    """How submissions of one task type that allowed reuse were answered."""
+
+    task_type: str
+    hits: int
+    misses: int
+    joins: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +37,7 @@ class QueueView:
     workers: int
     slots: int
     busy_slots: int
+    reuse: tuple[ReuseCount, ...] = ()
 
 
 class Overview:
@@ -55,7 +66,9 @@ class Overview:
         workers = await live_workers(self._registry)
         now, _ = await self._store.due(self._keys.delayed, limit=0)
         names = sorted({kind.queue for kind in self._catalog.values()})
-        return [await self._queue(name, workers, instant(now)) for name in names]
+        views = [await self._queue(name, workers, instant(now)) for name in names]
+        counts = await self._store.counts(self._keys.reuse_counts)
+        return [replace(view, reuse=_reuse(view.task_types, counts)) for view in views]
 
     async def _queue(self, name: str, workers: Sequence[Worker], now: datetime) -> QueueView:
         kinds = sorted(kind.name for kind in self._catalog.values() if kind.queue == name)
@@ -87,3 +100,12 @@ class Overview:
             return None
         task = decode_task(stored)
         return max(NO_TIME, now - (task.ready_time or task.update_time))
+
+
+def _reuse(task_types: Sequence[str], counts: Mapping[str, int]) -> tuple[ReuseCount, ...]:
+    """Return the counts of those types of which there are any."""
+    found = [
+        ReuseCount(name, *(counts.get(reuse_count(name, what), 0) for what in REUSE_ANSWERS))
+        for name in task_types
+    ]
+    return tuple(count for count in found if count.hits or count.misses or count.joins)

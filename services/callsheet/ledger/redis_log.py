@@ -1,5 +1,6 @@
 """The cell's log in Redis: one stream, and beside it cursors, signals and the epoch."""
 
+import secrets
 from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from typing import Final, cast
@@ -99,6 +100,11 @@ class RedisLog:
             LogEntry(entry.decode(), fields[1].decode(), fields[3]) for entry, fields in entries
         ]
 
+    async def start(self) -> str:
+        """Return the position after which the log holds everything."""
+        trimmed = await self._connection.command("GET", f"{self._keys.log}:trimmed")
+        return cast("bytes", trimmed).decode() if trimmed is not None else LOG_START
+
     async def end(self) -> str:
         """Return the position of the newest log entry ever added."""
         keys = [self._keys.log, f"{self._keys.log}:trimmed"]
@@ -109,6 +115,10 @@ class RedisLog:
         """Drop log entries before the position; answer how many went."""
         keys = [self._keys.log, f"{self._keys.log}:trimmed"]
         return await self._connection.number(_TRIM, keys, _place(position))
+
+    async def length(self) -> int:
+        """Return how many entries the log holds."""
+        return cast("int", await self._connection.command("XLEN", self._keys.log))
 
     async def cursors(self) -> dict[str, str]:
         """Return every durable reader's position in the log."""
@@ -150,6 +160,14 @@ class RedisLog:
     async def change_epoch(self, epoch: str) -> None:
         """Set a new epoch: the ledger was restored or lost its tail."""
         await self._connection.number(_CHANGE_EPOCH, [self._keys.epoch], [epoch])
+
+    async def identity(self) -> str:
+        """Return what tells this ledger from every other one, made once and never changed."""
+        found = await self._connection.command("GET", self._keys.identity)
+        if found is None:
+            await self._connection.command("SET", self._keys.identity, secrets.token_hex(16), "NX")
+            found = await self._connection.command("GET", self._keys.identity)
+        return cast("bytes", found).decode()
 
     async def instance(self) -> str:
         """Return what changes whenever the server starts anew."""

@@ -14,11 +14,14 @@ from typing import Final
 #           number of moves, then for each: op, key index, member ('' = the task's id), score
 #           op Z: add with score   T: add with score + now   R: remove
 #              W: push the member unless `score` wait   C: push the member, keep the newest `score`
-#              D: delete the key
+#              D: delete the key   K: let the key hold the member, for `score` microseconds
+#              U: delete the key if it holds the member   I: add `score` to the member of a hash
+#              E: another fact (member), right behind the first
 # ARGV      number of frames; then for each:
 #           task key index, task id, expected sequence, record ('' = leave it), event ('' = none),
-#           progress ('' = leave it), guard key index (0 = none), guard member, guard score,
-#           number of its list of moves
+#           progress ('' = leave it), guard key index (0 = none), guard member, guard score
+#           ('' = the key holds just the member, or nothing when that is ''), number of its list of
+#           moves
 # Returns   for each frame {sequence, time} when applied, else
 #           {'', sequence, record, event 1, event expected + 1, last event, progress}
 # What frames add to a sorted set goes there in one command: before anything else touches the set,
@@ -53,9 +56,13 @@ for c = 1, frames do
   local ok = q == expected
   local g = tonumber(ARGV[i+6])
   if ok and g > 0 then
-    settle(g)
-    local s = redis.call('ZSCORE', KEYS[g], ARGV[i+7])
-    ok = s and tonumber(s) <= tonumber(ARGV[i+8])
+    if ARGV[i+8] == '' then
+      ok = (redis.call('GET', KEYS[g]) or '') == ARGV[i+7]
+    else
+      settle(g)
+      local s = redis.call('ZSCORE', KEYS[g], ARGV[i+7])
+      ok = s and tonumber(s) <= tonumber(ARGV[i+8])
+    end
   end
   -- a microsecond apart, so that no two tasks of one call share a score in a list
   local at = now + c - 1
@@ -94,6 +101,16 @@ for c = 1, frames do
       elseif op == 'D' then
         settle(k)
         redis.call('DEL', KEYS[k])
+      elseif op == 'K' then
+        redis.call('SET', KEYS[k], member, 'PX', string.format('%.0f', math.ceil(score / 1000)))
+      elseif op == 'U' then
+        if redis.call('GET', KEYS[k]) == member then redis.call('DEL', KEYS[k]) end
+      elseif op == 'I' then
+        redis.call('HINCRBY', KEYS[k], member, score)
+      elseif op == 'E' then
+        local second = member .. struct.pack('<BI8BI8', 17, seq + 1, 25, at)
+        redis.call('HSET', t, 'q', seq + 1, seq + 1, second)
+        redis.call('XADD', log, '*', 't', id, 'e', second)
       end
     end
   else
@@ -229,6 +246,17 @@ DUE: Final = r"""
 local T = redis.call('TIME')
 local now = string.format('%.0f', T[1] * 1000000 + T[2])
 return {now, redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])}
+"""
+
+# Tells what keys hold.
+#
+# KEYS      a string key for each
+# Returns   {now, {what it holds, or ''}…}
+HELD: Final = r"""
+local T = redis.call('TIME')
+local out = {}
+for i, k in ipairs(KEYS) do out[i] = redis.call('GET', k) or '' end
+return {string.format('%.0f', T[1] * 1000000 + T[2]), out}
 """
 
 # Takes or renews a role that one holder has at a time.

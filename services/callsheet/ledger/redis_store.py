@@ -11,11 +11,22 @@ from callsheet.ledger.index import CONTROL_KEPT, WAKES_KEPT, Keys, Op, parse_lea
 from callsheet.ledger.instants import span
 from callsheet.ledger.lane import CommitLane
 from callsheet.ledger.redis_connection import RedisConnection, Word
-from callsheet.ledger.redis_scripts import ADMIT, CLAIM, COMMIT, DUE, READ, RENEW
-from callsheet.ledger.store import Applied, Candidate, Claim, Claimed, Commit, Refused, Stored
+from callsheet.ledger.redis_scripts import ADMIT, CLAIM, COMMIT, DUE, HELD, READ, RENEW
+from callsheet.ledger.store import (
+    Applied,
+    Candidate,
+    Claim,
+    Claimed,
+    Commit,
+    Guard,
+    Refused,
+    Stored,
+)
 
 #: Frames of one script call; more would hold the server for milliseconds.
 FRAMES: Final = 128
+#: The commit script's word for a second fact.
+_SECOND: Final = "E"
 _KEPT: Final = {Op.WAKE: WAKES_KEPT, Op.TELL: CONTROL_KEPT}
 
 
@@ -117,6 +128,18 @@ class RedisStore:
         """Return how many members a sorted set has."""
         return cast("int", await self._connection.command("ZCARD", key))
 
+    async def held(self, keys: Sequence[str]) -> tuple[int, list[str]]:
+        """Return the time, and what each key holds; empty for nothing."""
+        reply = await self._connection.script(HELD, keys, [])
+        time, values = cast("tuple[bytes, list[bytes]]", reply)
+        return int(time), [value.decode() for value in values]
+
+    async def counts(self, key: str) -> dict[str, int]:
+        """Return how often each member of a hash was counted."""
+        reply = await self._connection.command("HGETALL", key)
+        found = cast("dict[bytes, bytes]", reply)
+        return {member.decode(): int(count) for member, count in found.items()}
+
     async def await_wake(self, queues: Sequence[str], *, timeout: timedelta) -> Candidate | None:
         """Wait for a wake-up of one of the queues; answer its hint, or None after the timeout."""
         lists = [self._keys.wake(queue) for queue in queues]
@@ -188,10 +211,14 @@ def _frames(keys: Keys, commits: Sequence[Commit]) -> tuple[list[Word], list[Wor
 
     for commit in commits:
         guard = commit.guard
-        moves = listed.get(id(commit.moves))
+        # A second fact goes before the moves, and so with a list of its commit's own.
+        key = id(commit) if commit.second else id(commit.moves)
+        moves = listed.get(key)
         if moves is None:
-            moves = listed[id(commit.moves)] = len(listed) + 1
-            lists.append(len(commit.moves))
+            moves = listed[key] = len(listed) + 1
+            lists.append(len(commit.moves) + bool(commit.second))
+            if commit.second:
+                lists += (_SECOND, index(keys.task(commit.task_id)), commit.second, 0)
             for move in commit.moves:
                 score = _KEPT.get(move.op, move.score)
                 lists += (move.op.value, index(move.key), move.member, score)
@@ -204,7 +231,7 @@ def _frames(keys: Keys, commits: Sequence[Commit]) -> tuple[list[Word], list[Wor
             commit.progress,
             index(guard.key) if guard else 0,
             guard.member if guard else "",
-            guard.score if guard else 0,
+            (guard.score if isinstance(guard, Guard) else "") if guard else 0,
             moves,
         )
     return list(names), [len(listed), *lists, len(commits), *frames]

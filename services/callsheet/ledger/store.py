@@ -20,11 +20,19 @@ class Guard(NamedTuple):
     score: int
 
 
+class Holds(NamedTuple):
+    """A commit applies only while the key holds *member*; empty: while it holds nothing."""
+
+    key: str
+    member: str
+
+
 class Commit(NamedTuple):
     """One atomic change of one task, applied only if nobody was first.
 
     *event* and *record* lack their envelope's sequence and time: the store stamps them. Without an
-    event only the moves and the progress are written, and no sequence is taken.
+    event only the moves and the progress are written, and no sequence is taken. *second* is a fact
+    right behind the event, with the next sequence; the record is the task after both.
     """
 
     task_id: str
@@ -33,14 +41,15 @@ class Commit(NamedTuple):
     event: bytes = b""
     record: bytes = b""
     moves: tuple[Move, ...] = ()
-    guard: Guard | None = None
+    guard: Guard | Holds | None = None
     progress: bytes = b""
     #: Whether this accepts new work; such a commit is refused when memory runs out.
     admits: bool = False
+    second: bytes = b""
 
 
 class Applied(NamedTuple):
-    """The commit stands; its fact has this sequence and this time in microseconds."""
+    """The commit stands; its (first) fact has this sequence and this time in microseconds."""
 
     sequence: int
     time: int
@@ -143,6 +152,14 @@ class Store(Protocol):
 
     async def count(self, key: str) -> int:
         """Return how many members a sorted set has."""
+        ...
+
+    async def held(self, keys: Sequence[str]) -> tuple[int, list[str]]:
+        """Return the time, and what each key holds; empty for nothing."""
+        ...
+
+    async def counts(self, key: str) -> dict[str, int]:
+        """Return how often each member of a hash was counted."""
         ...
 
     async def await_wake(self, queues: Sequence[str], *, timeout: timedelta) -> Candidate | None:

@@ -47,6 +47,27 @@ class Writer:
             task_id, None, machine.submit(submission), operation=self.ids.operation()
         )
 
+    def reused(self, task: Task, source: Task) -> tuple[Task, Commit]:
+        """Return a new task as it will be once answered with another one's output, and the commit.
+
+        One commit of two facts: there is no moment at which the task waits.
+        """
+        operation = self.ids.operation()
+        event = machine.reuse(task, source)
+        after = machine.evolve(task, event, time=UNSTAMPED)
+        submitted = machine.submit(task.submission)
+        commit = Commit(
+            task_id=task.id,
+            expected=0,
+            operation=operation,
+            event=encode_event(submitted, operation=operation),
+            second=encode_event(event, operation=operation),
+            record=encode_task(after),
+            moves=index.reused_moves(self.keys, after, source, retention=self._retention),
+            admits=True,
+        )
+        return after, commit
+
     def commit(
         self,
         task_id: str,

@@ -21,7 +21,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from callsheet.runtime.settings import Settings
 
 #: Libraries whose own chatter, at INFO, is a line for every request.
-_CHATTY: Final = ("httpx", "httpcore", "hpack", "urllib3", "uvicorn.access")
+_CHATTY: Final = ("httpx", "httpcore", "hpack", "urllib3", "uvicorn.access", "websockets.server")
 _MOST_FRAMES: Final = 20
 _DEEPEST: Final = 6
 _FIRST_KEYS: Final = ("timestamp", "level", "event", "process")

@@ -14,6 +14,9 @@ TINY_RANDOM: Final = "tiny-random"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FAMILY: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+#: The built-in weights are drawn from a fixed seed; the number grows when they are made otherwise.
+_BUILT_IN_PIN: Final = "built-in-1"
 _SOURCE: Final = frozenset({"path", "hub", "revision"})
 _DEFAULTS: Final = frozenset({"family", "width", "height", "steps", "guidance_scale"})
 
@@ -53,6 +56,16 @@ class Model:
         """Whether the runner makes the model itself, with random weights."""
         return self.path is None and self.hub_id is None
 
+    @property
+    def pin(self) -> str:
+        """What names the model's weights for good. Empty: nothing does, so they may change.
+
+        A commit of the hub does, and a branch or a tag does not; nor does a local folder.
+        """
+        if self.is_built_in:
+            return _BUILT_IN_PIN
+        return f"{self.hub_id}@{self.revision}" if _COMMIT.fullmatch(self.revision) else ""
+
 
 BUILT_IN: Final = Model(
     name=TINY_RANDOM,
@@ -68,11 +81,25 @@ BUILT_IN: Final = Model(
 
 
 @dataclass(frozen=True)
+class AgreementModel:
+    """The model that tells how well an image agrees with its prompt: a CLIP."""
+
+    path: Path | None
+    """The local folder. None: it comes from the hub."""
+    hub_id: str | None
+    """The repository on the hub. None: it is a local folder."""
+    revision: str
+    """The hub revision. Empty: a local folder, which has none."""
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """The models a task may name."""
 
     models: Mapping[str, Model]
     default: str
+    agreement: AgreementModel | None = None
+    """What scores images by their prompts. None: nothing does."""
 
     def find(self, name: str) -> Model:
         """Return the model of that name, or the default for an empty one; raises UnknownModel."""
@@ -100,7 +127,7 @@ def load_catalogue(path: Path | None) -> Catalogue:
 
 
 def _catalogue(tree: Mapping[str, object], *, folder: Path) -> Catalogue:
-    _refuse_unknown(tree, known={"default", "models"}, place="the file")
+    _refuse_unknown(tree, known={"default", "models", "agreement"}, place="the file")
     tables = _table(tree.get("models", {}), place="models")
     if not tables:
         raise CatalogueInvalid("it has no [models.<name>]")
@@ -108,7 +135,18 @@ def _catalogue(tree: Mapping[str, object], *, folder: Path) -> Catalogue:
         name: _model(name, _table(value, place=f"models.{name}"), folder=folder)
         for name, value in tables.items()
     }
-    return Catalogue(MappingProxyType(models), default=_default(tree, models))
+    return Catalogue(
+        MappingProxyType(models), default=_default(tree, models), agreement=_agreement(tree, folder)
+    )
+
+
+def _agreement(tree: Mapping[str, object], folder: Path) -> AgreementModel | None:
+    if "agreement" not in tree:
+        return None
+    table = _table(tree["agreement"], place="agreement")
+    _refuse_unknown(table, known=_SOURCE, place="agreement")
+    path, hub_id, revision = _source(table, place="agreement", folder=folder)
+    return AgreementModel(path=path, hub_id=hub_id, revision=revision)
 
 
 def _default(tree: Mapping[str, object], models: Mapping[str, Model]) -> str:

@@ -117,18 +117,18 @@ _QUICK: Final[Mapping[type[AbstractConnection], type[AbstractConnection]]] = Map
 class _QuickRedis(Redis):
     """Runs scripts on connections kept at hand: redis-py's own way takes three times the work."""
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401  # redis-py's options
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - redis-py's own options
         super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]  # redis-py leaves options untyped
         self._at_hand: list[_Quick] = []
 
-    async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  # redis-py's
+    async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - as redis-py has it
         """Send one command; return its reply."""
         if args[0] not in _SCRIPTS or options:
             return await super().execute_command(*args, **options)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # redis-py leaves replies untyped
         connection = await self._connection()
         try:
             await connection.send_command(*args)
-            return await connection.read_response()  # pyright: ignore[reportUnknownVariableType]  # likewise
+            return await connection.read_response()  # pyright: ignore[reportUnknownVariableType]  # untyped, likewise
         except ResponseError:
             raise
         except BaseException:

@@ -1,4 +1,4 @@
-"""The secrets of webhooks: derived, never stored, from one master key."""
+"""The secrets of webhooks: derived, never stored, from one master key; others sealed with it."""
 
 import base64
 import hmac
@@ -7,6 +7,8 @@ import secrets
 import stat
 from pathlib import Path
 from typing import Final
+
+from cryptography.fernet import Fernet, InvalidToken
 
 from callsheet.runtime.settings import Settings
 
@@ -23,6 +25,19 @@ def webhook_secret(master_key: bytes, project: str, version: int) -> str:
     """Return the project's secret of that version, as Standard Webhooks writes it: `whsec_…`."""
     derived = hmac.digest(master_key, f"callsheet-webhook:{project}:{version}".encode(), "sha256")
     return "whsec_" + base64.b64encode(derived).decode("ascii")
+
+
+def seal(master_key: bytes, text: str) -> str:
+    """Return the text so that only open_sealed with the same master key reads it."""
+    return _sealer(master_key).encrypt(text.encode()).decode("ascii")
+
+
+def open_sealed(master_key: bytes, sealed: str) -> str:
+    """Return the text that was sealed. Raises SecretUnusable when it was with another key."""
+    try:
+        return _sealer(master_key).decrypt(sealed.encode()).decode()
+    except InvalidToken:
+        raise SecretUnusable("it was sealed with another master key") from None
 
 
 def load_master_key(settings: Settings) -> bytes:
@@ -72,3 +87,8 @@ def read_secret(path: Path) -> str:
     if len(text) < _SHORTEST:
         raise SecretUnusable(f"{path} holds no key; remove it to have a new one made")
     return text
+
+
+def _sealer(master_key: bytes) -> Fernet:
+    derived = hmac.digest(master_key, b"callsheet-sealed", "sha256")
+    return Fernet(base64.urlsafe_b64encode(derived))

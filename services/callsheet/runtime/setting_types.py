@@ -9,6 +9,8 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
+from callsheet.brain.tools import tool_names
+
 LONGEST_TEXT: Final = 1024
 _DAY: Final = timedelta(days=1)
 
@@ -94,6 +96,17 @@ def _long_enough(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _printable(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(rf"[\x21-\x7e]{{1,{LONGEST_TEXT}}}", secret.get_secret_value()):
+        raise ValueError(f"must be 1 to {LONGEST_TEXT} printable characters without a space")
+    return secret
+
+
+def _known_tools(pairs: tuple[str, ...]) -> tuple[str, ...]:
+    tool_names(pairs)
+    return pairs
+
+
 #: A folder or file, made absolute against the folder the process was started in.
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
@@ -124,6 +137,22 @@ PublicUrl = Annotated[
     str,
     _matching(r"(https?|s3)://[^\s/]\S*|file:///\S*", wanted="a URL of https://, http:// or file:"),
 ]
+
+#: An origin with a path, if any: what requests are made to.
+HttpUrl = Annotated[
+    str,
+    _matching(r"https?://[^\s/?#@]+(/[^\s?#]*)?", wanted="a URL of https:// or http://"),
+]
+
+#: The slug of a collection in PayloadCMS, or the name of a field.
+PayloadName = Annotated[
+    str, _matching(r"[A-Za-z][A-Za-z0-9_-]{0,63}", wanted="letters, digits, '_' and '-'")
+]
+
+S3Region = Annotated[str, _matching(r"[a-z0-9-]{1,64}", wanted="a region: a-z, 0-9 and '-'")]
+
+#: A secret as another service made it.
+GivenSecret = Annotated[SecretStr, AfterValidator(_printable)]
 
 Device = Annotated[str, _matching(r"auto|cpu|cuda:[0-9]{1,2}", wanted="auto, cpu or cuda:<number>")]
 
@@ -161,6 +190,50 @@ WebhookTimeLimit = Annotated[
     timedelta,
     BeforeValidator(_seconds),
     _within(timedelta(seconds=1), timedelta(minutes=1), wanted="1 to 60 seconds"),
+]
+
+BrainWsUrl = Annotated[
+    str, _matching(r"wss?://[^\s/@?#]+(/[^\s@#]*)?", wanted="a URL of ws:// or wss://")
+]
+
+BrainHttpUrl = Annotated[
+    str, _matching(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", wanted="a URL of https:// or http://")
+]
+
+#: It goes into a header as it is.
+BearerToken = Annotated[SecretStr, AfterValidator(_printable)]
+
+BrainTimeLimit = Annotated[
+    timedelta,
+    BeforeValidator(_seconds),
+    _within(timedelta(milliseconds=50), timedelta(minutes=5), wanted="0.05 to 300 seconds"),
+]
+
+#: No time at all is not to ask.
+ContextBudget = Annotated[
+    timedelta,
+    BeforeValidator(_seconds),
+    _within(timedelta(0), timedelta(seconds=10), wanted="0 to 10 seconds"),
+]
+
+#: Names of the brain's tools where they are not ours: "ours=theirs,…" in the environment.
+BrainTools = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(_split_at_commas),
+    AfterValidator(_known_tools),
+]
+
+PayloadTimeLimit = Annotated[
+    timedelta,
+    BeforeValidator(_seconds),
+    _within(timedelta(seconds=1), timedelta(minutes=10), wanted="1 to 600 seconds"),
+]
+
+MediaWait = Annotated[
+    timedelta,
+    BeforeValidator(_seconds),
+    _within(timedelta(), timedelta(hours=1), wanted="0 to 3600 seconds"),
 ]
 
 #: Waits between tries, in seconds separated by commas in the environment.

@@ -18,8 +18,10 @@ from typing import Final, Literal, cast
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from callsheet.runtime.brain_settings import BrainSettings
+from callsheet.runtime.media_settings import MediaSettings
 from callsheet.runtime.setting_types import (
     AbsolutePath,
     ArtifactsUrl,
@@ -82,7 +84,7 @@ def _only_in_development(values: Mapping[str, object]) -> bool:
     return values.get("environment") == "development"
 
 
-class Settings(BaseSettings):
+class Settings(BrainSettings, MediaSettings):
     """What a process is told by its environment, checked before it does anything."""
 
     model_config = SettingsConfigDict(
@@ -282,7 +284,7 @@ def load_settings_or_exit() -> Settings:
 
 
 def describe(settings: Settings) -> tuple[SettingRow, ...]:
-    """Return every setting with its variable, value, source and meaning, in the order declared."""
+    """Return every setting: variable, value, source and meaning; the parts after the whole."""
     return tuple(
         SettingRow(
             name=name,
@@ -291,8 +293,14 @@ def describe(settings: Settings) -> tuple[SettingRow, ...]:
             source=_source(name, field, settings),
             meaning=field.description or "",
         )
-        for name, field in Settings.model_fields.items()
+        for name, field in _in_order()
     )
+
+
+def _in_order() -> list[tuple[str, FieldInfo]]:
+    """Return what Settings declares itself, then what its parts declare."""
+    own = Settings.__annotations__
+    return sorted(Settings.model_fields.items(), key=lambda named: named[0] not in own)
 
 
 def without_password(url: str) -> str:
@@ -320,10 +328,15 @@ def _sentence(details: ErrorDetails) -> str:
         return message
     variable = str(details["loc"][0])
     variable = variable_of(variable) if variable in Settings.model_fields else variable
-    if variable == "CALLSHEET_WEBHOOK_MASTER_KEY":
+    if variable in _secret_variables():
         return f"{variable}: {message}"
     given = without_password(str(details["input"]))
     return f"{variable}: {message}, not {given[:80]!r}"
+
+
+def _secret_variables() -> set[str]:
+    fields = Settings.model_fields.items()
+    return {variable_of(name) for name, field in fields if SecretStr.__name__ in repr(field)}
 
 
 def _source(name: str, field: FieldInfo, settings: Settings) -> Source:

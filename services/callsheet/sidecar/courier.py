@@ -2,31 +2,30 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, cast
 
 import structlog
 
-from callsheet.ledger.deliveries import (
-    ClaimedDelivery,
-    Deliveries,
-    DeliveryRecord,
-    DeliveryState,
-)
+from callsheet.ledger.deliveries import ClaimedDelivery, Claims, Deliveries, Settled
+from callsheet.ledger.delivery_model import DeliveryRecord, DeliveryState, parse_line
 from callsheet.ledger.errors import LedgerError
+from callsheet.sidecar.credentials import Credentials
 from callsheet.sidecar.pausing import set_within
 from callsheet.sidecar.retries import retry_delay
 from callsheet.sidecar.sending import Outcome, Sender
 
-#: Deliveries in flight at a time, and at most so many of one origin.
+#: Deliveries in flight at a time, and at most so many of one line.
 IN_FLIGHT: Final = 128
-PER_ORIGIN: Final = 32
+PER_LINE: Final = 32
 
 #: How long what another sidecar's tailer recorded may go unseen.
 _LOOK_EVERY: Final = timedelta(seconds=1)
 _PAUSE: Final = timedelta(seconds=1)
+#: Lines looked at in one go: many more than can be full, so that full ones never hide the others.
+_LOOKED_AT: Final = 1024
 #: How often the writing of an outcome is tried; after that the delivery is made again.
 _SETTLE_TRIES: Final = 60
 _LONGEST_ERROR: Final = 500
@@ -54,24 +53,30 @@ class Courier:
         self,
         deliveries: Deliveries,
         sender: Sender,
+        credentials: Credentials,
         *,
         terms: Terms,
         jitter: Callable[[], float],
         in_flight: int = IN_FLIGHT,
-        per_origin: int = PER_ORIGIN,
+        per_line: int = PER_LINE,
     ) -> None:
         self._deliveries = deliveries
         self._sender = sender
+        self._credentials = credentials
         self._terms = terms
         self._jitter = jitter
         self._in_flight = in_flight
-        self._per_origin = per_origin
+        self._per_line = per_line
         self._flying: set[asyncio.Task[None]] = set()
-        self._by_origin: Counter[str] = Counter()
+        self._by_line: Counter[str] = Counter()
+        self._by_project: Counter[str] = Counter()
+        #: Lines in which there may be something due, longest due first.
+        self._due: dict[str, None] = {}
         self._look = asyncio.Event()
 
-    def wake(self) -> None:
-        """Look at once for due deliveries."""
+    def wake(self, lines: Iterable[str] = ()) -> None:
+        """Look at once for due deliveries, in these lines first."""
+        self._due.update(dict.fromkeys(lines))
         self._look.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -96,42 +101,64 @@ class Courier:
 
     async def _claim(self) -> timedelta:
         """Claim what there is room for; return how long to wait before the next look."""
-        free = self._in_flight - len(self._flying)
-        if free <= 0:
+        if len(self._flying) >= self._in_flight:
             return _LOOK_EVERY
-        # As many more as can be full, so that full origins never hide one with room.
-        due = await self._deliveries.due(limit=2 * self._in_flight)
-        most: dict[str, int] = {}
-        for origin in due.origins:
-            room = min(self._room(origin, free=free), free)
-            if room > 0:
-                most[origin] = room
-                free -= room
-        if not most:
-            return min(_LOOK_EVERY, due.next_due or _LOOK_EVERY)
-        heads = await self._deliveries.claim(most, lease=self._terms.lease)
-        if heads.unreadable:
-            _log.error("deliveries_unreadable", count=heads.unreadable)
-        for claimed in heads.deliveries:
+        due, self._due = self._due, {}
+        most = self._wanted(due)
+        claims = await self._deliveries.claim(most, lease=self._terms.lease, looked_at=_LOOKED_AT)
+        # Before anything is signed: what changed before this claim counts for all it took.
+        await self._credentials.refresh(claims.registry_version)
+        if claims.unreadable:
+            _log.error("deliveries_unreadable", count=claims.unreadable)
+        for claimed in claims.deliveries:
             self._fly(claimed)
-        return timedelta(0)
+        return self._rest(claims)
 
-    def _room(self, origin: str, *, free: int) -> int:
-        """Return how many more the origin may have in flight: never all that is left."""
-        share = min(self._per_origin, max(1, free // 4))
-        return share - self._by_origin[origin]
+    def _rest(self, claims: Claims) -> timedelta:
+        """Note what is due, and return how long it has time."""
+        # Beside what was told of while the claim was on its way.
+        self._due = {**dict.fromkeys(claims.lines), **self._due}
+        if self._due and self._wanted(self._due):
+            return timedelta(0)
+        if self._look.is_set() or claims.next_due is None:
+            return _LOOK_EVERY
+        return min(_LOOK_EVERY, claims.next_due)
+
+    def _wanted(self, lines: Iterable[str]) -> dict[str, int]:
+        """Return how many to take of each line: never all the room that is left.
+
+        A line gets at most a quarter of it, and a project three quarters of all, however many
+        endpoints it names: so slow ones hold up no other, and those of one project no other's.
+        """
+        most: dict[str, int] = {}
+        free = self._in_flight - len(self._flying)
+        by_project = self._by_project.copy()
+        for line in lines:
+            if free <= 0:
+                break
+            project, _ = parse_line(line)
+            left = min(free, 3 * self._in_flight // 4 - by_project[project])
+            share = min(self._per_line, max(1, left // 4))
+            room = min(left, share - self._by_line[line])
+            if room > 0:
+                most[line] = room
+                free -= room
+                by_project[project] += room
+        return most
 
     def _fly(self, claimed: ClaimedDelivery) -> None:
+        line, (project, _) = claimed.line, parse_line(claimed.line)
         flying = asyncio.create_task(self._deliver(claimed))
         self._flying.add(flying)
-        self._by_origin[claimed.origin] += 1
+        self._by_line[line] += 1
+        self._by_project[project] += 1
 
         def land(landed: asyncio.Task[None]) -> None:
             self._flying.discard(landed)
-            self._by_origin[claimed.origin] -= 1
-            if not self._by_origin[claimed.origin]:
-                del self._by_origin[claimed.origin]
-            self._look.set()
+            _take_one(self._by_line, line)
+            _take_one(self._by_project, project)
+            if self._due:
+                self._look.set()  # there was no room for it before
             if not landed.cancelled() and (error := landed.exception()) is not None:
                 # Its lease runs out, and the delivery is due again.
                 _log.error("delivery_crashed", webhook_id=claimed.record.id, exc_info=error)
@@ -139,31 +166,48 @@ class Courier:
         flying.add_done_callback(land)
 
     async def _deliver(self, claimed: ClaimedDelivery) -> None:
-        try:
-            outcome = await self._sender.send(claimed)
-        except LedgerError as error:
-            # Nothing was sent; the lease runs out, and the delivery is due again.
-            _log.warning("delivery_interrupted", webhook_id=claimed.record.id, reason=str(error))
+        told = _untried(claimed)
+        if told:
+            ended = replace(claimed.record, state=DeliveryState.DEAD, last_error=told)
+            await self._settle(claimed, ended, None, Outcome(error=told))
             return
+        outcome = await self._sender.send(claimed)
         record, wait = judged(
             claimed.record, outcome, schedule=self._terms.schedule, jitter=self._jitter()
         )
-        await self._settle(claimed, record, wait)
+        await self._settle(claimed, record, wait, outcome)
 
     async def _settle(
-        self, claimed: ClaimedDelivery, record: DeliveryRecord, wait: timedelta | None
+        self,
+        claimed: ClaimedDelivery,
+        record: DeliveryRecord,
+        wait: timedelta | None,
+        outcome: Outcome,
     ) -> None:
         for _ in range(_SETTLE_TRIES):
             try:
                 settled = await self._deliveries.settle(
-                    claimed, record, retry_delay=wait, retention=self._terms.retention
+                    claimed,
+                    record,
+                    retry_delay=wait,
+                    retention=self._terms.retention,
+                    answers=outcome.answers,
+                    disables=outcome.error if outcome.is_gone else "",
                 )
             except LedgerError as error:
                 _log.warning("outcome_unwritten", webhook_id=record.id, reason=str(error))
                 await asyncio.sleep(_PAUSE.total_seconds())
             else:
-                _tell(record, wait, settled=settled)
+                self._look_again(claimed.line, wait, settled)
+                _tell(record, wait, settled)
+                _tell_circuit(claimed.line, settled, outcome)
                 return
+
+    def _look_again(self, line: str, wait: timedelta | None, settled: Settled) -> None:
+        if settled.follows:
+            self.wake([line])
+        elif wait is not None and wait < _LOOK_EVERY:
+            asyncio.get_running_loop().call_later(wait.total_seconds(), self.wake, [line])
 
     async def _look_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -179,34 +223,53 @@ def judged(
     record: DeliveryRecord, outcome: Outcome, *, schedule: Sequence[timedelta], jitter: float
 ) -> tuple[DeliveryRecord, timedelta | None]:
     """Return the delivery after a try of that outcome, and the wait before the next, if any."""
-    record = replace(
+    tries = record.tries + 1
+    wait = None
+    state = DeliveryState.DELIVERED
+    if outcome.error:
+        if not outcome.hopeless:
+            wait = retry_delay(
+                tries, schedule=schedule, jitter=jitter, retry_after=outcome.retry_after
+            )
+        state = DeliveryState.DEAD if wait is None else DeliveryState.WAITING
+    judged = replace(
         record,
-        tries=record.tries + 1,
+        state=state,
+        tries=tries,
         last_status=outcome.status,
         last_error=outcome.error[:_LONGEST_ERROR],
     )
-    if not outcome.error:
-        return replace(record, state=DeliveryState.DELIVERED), None
-    wait = None
-    if not outcome.hopeless:
-        wait = retry_delay(
-            record.tries, schedule=schedule, jitter=jitter, retry_after=outcome.retry_after
-        )
-    state = DeliveryState.DEAD if wait is None else DeliveryState.WAITING
-    return replace(record, state=state), wait
+    return judged, wait
 
 
-def _tell(record: DeliveryRecord, wait: timedelta | None, *, settled: bool) -> None:
+def _untried(claimed: ClaimedDelivery) -> str:
+    """Return why the delivery ends without a try; empty: it is tried."""
+    if claimed.disabled:
+        return f"the endpoint is disabled: {claimed.disabled}; enable it, or replay this"
+    if claimed.is_held:
+        return "the endpoint has not answered for so long that this is given up; replay it"
+    return ""
+
+
+def _take_one(counter: Counter[str], name: str) -> None:
+    counter[name] -= 1
+    if not counter[name]:
+        del counter[name]
+
+
+def _tell(record: DeliveryRecord, wait: timedelta | None, settled: Settled) -> None:
     told = {
         "webhook_id": record.id,
         "task_id": record.task_id,
         "tries": record.tries,
         "status": record.last_status,
     }
-    if not settled:
+    if not settled.stands:
         _log.info("delivery_lease_lost", **told)
     elif record.state is DeliveryState.DELIVERED:
         _log.info("webhook_delivered", **told)
+    elif settled.superseded:
+        _log.info("webhook_superseded", reason=record.last_error, **told)
     elif wait is None:
         _log.error("webhook_dead", reason=record.last_error, **told)
     else:
@@ -216,3 +279,13 @@ def _tell(record: DeliveryRecord, wait: timedelta | None, *, settled: bool) -> N
             retry_seconds=round(wait.total_seconds(), 3),
             **told,
         )
+
+
+def _tell_circuit(line: str, settled: Settled, outcome: Outcome) -> None:
+    project, origin = parse_line(line)
+    if settled.circuit == "opened":
+        _log.warning("circuit_opened", project=project, origin=origin, reason=outcome.error)
+    elif settled.circuit == "closed":
+        _log.info("circuit_closed", project=project, origin=origin)
+    if outcome.is_gone and settled.stands:
+        _log.warning("endpoint_disabled", project=project, origin=origin, reason=outcome.error)

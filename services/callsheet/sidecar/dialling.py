@@ -7,7 +7,6 @@ URL still is what TLS checks and what the Host header says.
 import asyncio
 import socket
 import ssl
-from asyncio import StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -17,7 +16,8 @@ from typing import Final
 import certifi
 
 from callsheet.runtime.addresses import may_dial
-from callsheet.sidecar.targets import Target
+from callsheet.runtime.targets import Target
+from callsheet.sidecar.lines import Line
 
 #: Names an attacker can point at dead name servers; more of them then wait for a thread.
 _RESOLVING: Final = 32
@@ -29,9 +29,7 @@ _DIALLED: Final = 4
 #: Returns the addresses of a host, at least one. Raises OSError.
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 #: Connects to (address, port), with TLS as the named host when a context is given. Raises OSError.
-Connect = Callable[
-    [str, int, ssl.SSLContext | None, str | None], Awaitable[tuple[StreamReader, StreamWriter]]
-]
+Connect = Callable[[str, int, ssl.SSLContext | None, str | None], Awaitable[Line]]
 
 
 class AddressRefused(Exception):
@@ -63,11 +61,13 @@ class Resolver:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-async def connect_streams(
+async def connect_line(
     address: str, port: int, context: ssl.SSLContext | None, host: str | None
-) -> tuple[StreamReader, StreamWriter]:
-    """Return an open connection to the address. Raises OSError."""
-    return await asyncio.open_connection(address, port, ssl=context, server_hostname=host)
+) -> Line:
+    """Return an open line to the address. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    _, line = await loop.create_connection(Line, address, port, ssl=context, server_hostname=host)
+    return line
 
 
 class Dialler:
@@ -82,14 +82,14 @@ class Dialler:
         *,
         allow_loopback: bool,
         trust: ssl.SSLContext,
-        connect: Connect = connect_streams,
+        connect: Connect = connect_line,
     ) -> None:
         self._resolve = resolve
         self._allow_loopback = allow_loopback
         self._trust = trust
         self._connect = connect
 
-    async def dial(self, target: Target) -> tuple[StreamReader, StreamWriter]:
+    async def dial(self, target: Target) -> Line:
         """Connect to the first of the target's addresses that answers.
 
         Raises:

@@ -1,101 +1,170 @@
 """Open lines to endpoints: HTTP/1.1 over one connection, one request after another."""
 
 import asyncio
-from asyncio import StreamReader, StreamWriter
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple, cast
 
-import h11
+import httptools
 
 #: What of an answer's body is read, so that its line may serve again.
 MOST_READ: Final = 64 * 1024
-#: Lines and headers of an answer, altogether.
+#: Lines and headers of an answer, altogether, interim ones included.
 _LARGEST_HEAD: Final = 64 * 1024
 #: Interim answers (1xx) before the real one.
 _MOST_INTERIM: Final = 8
+_SWITCHED: Final = 101
 
 
 class LineClosed(OSError):
     """The other side hung up before it answered anything."""
 
 
-class Line:
-    """One connection to an origin."""
+class AnswerUnreadable(Exception):
+    """What came back is no HTTP/1.1, or more of it than is read."""
 
-    def __init__(self, origin: str, reader: StreamReader, writer: StreamWriter) -> None:
-        self.origin = origin
-        self._reader = reader
-        self._writer = writer
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LARGEST_HEAD)
+
+class Head(NamedTuple):
+    """The status and the headers of an answer; names are in lower case."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+
+
+class Line(asyncio.Protocol):
+    """One connection to an origin. Made by the event loop; ask, then finish, then ask again."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head: asyncio.Future[Head] | None = None
+        self._end: asyncio.Future[bool] | None = None
+        self._interim = self._heard = self._read = 0
+        self._is_reusable = False
+        self.origin = ""
         self.expiry: asyncio.TimerHandle | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the other side has not hung up, as far as we heard."""
-        return not self._reader.at_eof() and not self._writer.is_closing()
-
-    async def ask(self, request: h11.Request, body: bytes) -> h11.Response:
-        """Send the request and return the head of its answer.
-
-        Raises:
-            LineClosed: the other side hung up without a word.
-            OSError, h11.RemoteProtocolError: the line broke, or no HTTP came back.
-        """
-        events = (request, h11.Data(data=body), h11.EndOfMessage())
-        try:
-            self._writer.write(b"".join(self._http.send(event) or b"" for event in events))
-            await self._writer.drain()
-        except ConnectionError:
-            pass  # some hang up on a body they do not want, and answer all the same
-        interim = 0
-        while True:
-            event = self._http.next_event()
-            if isinstance(event, h11.Response):
-                return event
-            if isinstance(event, h11.InformationalResponse):
-                interim += 1
-                if interim > _MOST_INTERIM:
-                    raise h11.RemoteProtocolError("too many interim answers")
-            elif event is h11.NEED_DATA:
-                await self._hear(first=not interim)
-            else:
-                raise h11.RemoteProtocolError("the answer has no head")
-
-    async def finish(self) -> None:
-        """Read what is left of the answer, undecoded and up to 64 KiB; then ask may be called.
-
-        Check `may_serve_again` before.
-        """
-        size = 0
-        while size <= MOST_READ:
-            event = self._http.next_event()
-            if isinstance(event, h11.Data):
-                size += len(event.data)
-            elif event is h11.NEED_DATA:
-                self._http.receive_data(await self._reader.read(MOST_READ))
-            else:
-                break
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
-            self._http.start_next_cycle()
 
     @property
     def may_serve_again(self) -> bool:
         """Whether the last answer was read to its end and the other side keeps the line open."""
-        return self._http.our_state is h11.IDLE and self.is_open
+        return self._is_reusable and self.is_open
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the other side has not hung up, as far as we heard."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    async def ask(self, request: bytes) -> Head:
+        """Send the request and return the head of its answer.
+
+        Raises:
+            LineClosed: the other side hung up without a word.
+            OSError: the line broke.
+            AnswerUnreadable: no HTTP came back.
+        """
+        if self._transport is None or self._transport.is_closing():
+            raise LineClosed("the endpoint hung up without an answer")
+        self._head, self._end = self._loop.create_future(), self._loop.create_future()
+        self._headers = []
+        self._interim = self._heard = self._read = 0
+        self._is_reusable = False
+        self._transport.write(request)
+        return await self._head
+
+    async def finish(self) -> None:
+        """Return when what is left of the answer was read, up to 64 KiB; then look again."""
+        if self._end is not None:
+            await self._end
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to be read of the answer."""
+        return self._end is None or self._end.done()
 
     def close(self) -> None:
         """Hang up at once, whatever was under way."""
         if self.expiry is not None:
             self.expiry.cancel()
-        self._writer.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
 
-    async def _hear(self, *, first: bool) -> None:
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note where to write."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on in the answer."""
+        if self._end is None or self._end.done():
+            self.close()  # nobody asked anything
+            return
+        self._heard += len(data)
         try:
-            heard = await self._reader.read(MOST_READ)
-        except ConnectionError as error:
-            heard, reason = b"", error
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._ends(reusable=False)
+        except httptools.HttpParserError as error:
+            self._breaks(AnswerUnreadable(f"the answer is no HTTP: {error}"))
         else:
-            reason = None
-        untouched = first and not self._http.trailing_data[0]
-        if not heard and untouched:
-            raise LineClosed("the endpoint hung up without an answer") from reason
-        self._http.receive_data(heard)
+            if self._is_waiting and self._heard > _LARGEST_HEAD:
+                self._breaks(AnswerUnreadable("the answer's head is too large"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits."""
+        if exc is None and self._heard:
+            exc = AnswerUnreadable("the endpoint hung up within its answer")
+        if not self._heard:
+            exc = LineClosed("the endpoint hung up without an answer")
+        self._breaks(exc or LineClosed("the endpoint hung up without an answer"))
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """Hang up on an answer that nobody asked for."""
+        if not self._is_waiting:
+            self._is_reusable = False
+            self.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header."""
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Tell the head, unless it is an interim one."""
+        status = self._parser.get_status_code()
+        if 100 <= status < 200 and status != _SWITCHED:
+            self._interim += 1
+            self._headers = []
+            if self._interim > _MOST_INTERIM:
+                self._breaks(AnswerUnreadable("the endpoint sends too many interim answers"))
+        elif self._head is not None and not self._head.done():
+            self._head.set_result(Head(status, self._headers))
+
+    def on_body(self, body: bytes) -> None:
+        """Count, and hang up on what is too much."""
+        self._read += len(body)
+        if self._read > MOST_READ:
+            self._ends(reusable=False)
+
+    def on_message_complete(self) -> None:
+        """End the answer, unless it was an interim one."""
+        if not self._is_waiting:
+            self._ends(reusable=self._parser.should_keep_alive())
+
+    @property
+    def _is_waiting(self) -> bool:
+        return self._head is not None and not self._head.done()
+
+    def _ends(self, *, reusable: bool) -> None:
+        if self._end is not None and not self._end.done():
+            self._is_reusable = reusable
+            self._end.set_result(True)
+
+    def _breaks(self, error: Exception) -> None:
+        """Fail whoever waits for the head; who waits for the rest is told that there is none."""
+        if self._is_waiting and self._head is not None:
+            self._head.set_exception(error)
+        self._ends(reusable=False)
+        self.close()

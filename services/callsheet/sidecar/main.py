@@ -16,13 +16,16 @@ from callsheet.ledger.redis_connection import RedisConnection
 from callsheet.ledger.redis_log import RedisLog
 from callsheet.ledger.redis_registry import RedisRegistry
 from callsheet.ledger.redis_store import RedisStore
+from callsheet.ledger.webhook_registry import WebhookRegistry
 from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
 from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.redis import connect_ledger
-from callsheet.runtime.secrets import load_master_key, webhook_secret
+from callsheet.runtime.secrets import load_master_key
 from callsheet.runtime.settings import Settings, load_settings_or_exit
 from callsheet.sidecar.courier import Courier, Terms
+from callsheet.sidecar.credentials import Credentials
 from callsheet.sidecar.dialling import Dialler, Resolver, public_trust
+from callsheet.sidecar.media_part import MediaPart
 from callsheet.sidecar.posting import Poster
 from callsheet.sidecar.sending import Sender
 from callsheet.sidecar.tailer import Tailer
@@ -31,8 +34,6 @@ from callsheet.sidecar.tailer import Tailer
 _SHORTEST_RETENTION: Final = timedelta(days=30)
 #: Tailer, claims, and outcomes that are written at the same time and so share an fsync.
 _CONNECTIONS: Final = 24
-#: Secrets are derived from a version; a second one comes with rotation.
-_SECRET_VERSION: Final = 1
 
 
 def main() -> int:
@@ -68,19 +69,17 @@ async def _run(settings: Settings, stop: asyncio.Event, redis: Redis, poster: Po
     keys, ids = Keys(settings.cell), RandomIds()
     connection = RedisConnection(redis)
     store, deliveries = RedisStore(connection, keys), Deliveries(connection, keys)
-    master_key = load_master_key(settings)
-    sender = Sender(
-        store,
-        poster,
-        secret_of=lambda project: webhook_secret(master_key, project, _SECRET_VERSION),
-        allow_http=settings.webhook_allow_http,
+    credentials = Credentials(
+        WebhookRegistry(connection, keys), master_key=load_master_key(settings)
     )
+    sender = Sender(poster, credentials, allow_http=settings.webhook_allow_http)
     terms = Terms(
         schedule=settings.webhook_retries,
         lease=2 * settings.webhook_time_limit,
         retention=max(settings.retention, _SHORTEST_RETENTION),
     )
-    courier = Courier(deliveries, sender, terms=terms, jitter=ids.jitter)
+    courier = Courier(deliveries, sender, credentials, terms=terms, jitter=ids.jitter)
+    media = MediaPart(settings, connection, keys)
     tailer = Tailer(
         log=RedisLog(connection, keys, new_epoch=ids.epoch),
         store=store,
@@ -89,9 +88,19 @@ async def _run(settings: Settings, stop: asyncio.Event, redis: Redis, poster: Po
         keys=keys,
         holder=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
         hold=settings.lease,
+        media=media.gate,
         recorded=courier.wake,
     )
     announce_ready()
     async with asyncio.TaskGroup() as group:
         group.create_task(tailer.run(stop))
         group.create_task(courier.run(stop))
+        group.create_task(media.run(stop))
+        group.create_task(_run_brain(settings, stop))
+
+
+async def _run_brain(settings: Settings, stop: asyncio.Event) -> None:
+    if settings.brain_ws_url is not None:
+        from callsheet.sidecar.brain_part import run_brain_part  # noqa: PLC0415  # its protocol takes a second or two to load: who has no brain starts without it
+
+        await run_brain_part(settings, stop)

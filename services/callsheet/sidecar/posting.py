@@ -2,17 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self
 
-import h11
-
+from callsheet.runtime.targets import Target
 from callsheet.sidecar.dialling import Dialler
-from callsheet.sidecar.lines import Line, LineClosed
-from callsheet.sidecar.targets import Target
+from callsheet.sidecar.lines import Head, Line, LineClosed
 
 #: How long an answer's body may take, and at most a quarter of the time limit: its status is told.
 _READING: Final = timedelta(seconds=1)
@@ -61,48 +59,48 @@ class Poster:
         self._kept.clear()
         await asyncio.sleep(0)  # closed connections end at the loop's next turn
 
-    async def post(self, target: Target, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def post(self, target: Target, headers: Iterable[tuple[str, str]], body: bytes) -> Answer:
         """Send the request and return what was answered, whatever its status.
 
         Raises:
+            ValueError: a header has a line break.
             AddressRefused: the host must not be reached; nothing was dialled.
             TimeoutError: no status came within the time limit.
-            OSError, h11.RemoteProtocolError: the line was not made, broke, or spoke no HTTP.
+            OSError: the line was not made, or broke.
+            AnswerUnreadable: the endpoint speaks no HTTP.
         """
-        sent = [(b"host", target.host_header), (b"content-length", str(len(body)).encode())]
-        sent += ((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items())
-        request = h11.Request(method="POST", target=target.path, headers=sent)
+        request = _request(target, headers, body)
         # One limit for all of it: a dripping endpoint never makes a single read wait long.
         async with asyncio.timeout(self._time_limit.total_seconds()):
-            line, response = await self._asked(target, request, body)
-        await self._finish(line)
-        retry_after = next((v for name, v in response.headers if name == b"retry-after"), b"")
-        return Answer(response.status_code, retry_after.decode("latin-1"))
+            line, head = await self._asked(target, request)
+        if not line.is_finished:
+            await self._finish(line)
+        if line.may_serve_again and self._kept_count < _MOST_KEPT:
+            self._keep(line)
+        else:
+            line.close()
+        retry_after = next((value for name, value in head.headers if name == b"retry-after"), b"")
+        return Answer(head.status, retry_after.decode("latin-1"))
 
-    async def _asked(
-        self, target: Target, request: h11.Request, body: bytes
-    ) -> tuple[Line, h11.Response]:
+    async def _asked(self, target: Target, request: bytes) -> tuple[Line, Head]:
         kept = self._take(target.origin)
         if kept is not None:
             with contextlib.suppress(LineClosed):  # it was closed while nobody spoke: dial anew
-                return kept, await _ask(kept, request, body)
-        line = Line(target.origin, *await self._dialler.dial(target))
-        return line, await _ask(line, request, body)
+                return kept, await _ask(kept, request)
+        line = await self._dialler.dial(target)
+        line.origin = target.origin
+        return line, await _ask(line, request)
 
     async def _finish(self, line: Line) -> None:
         within = min(_READING, self._time_limit / 4)
         try:
             async with asyncio.timeout(within.total_seconds()):
                 await line.finish()
-        except (OSError, h11.RemoteProtocolError):
+        except TimeoutError:
             pass  # the status was told, and only it counts
         except BaseException:
             line.close()
             raise
-        if line.may_serve_again and self._kept_count < _MOST_KEPT:
-            self._keep(line)
-        else:
-            line.close()
 
     def _keep(self, line: Line) -> None:
         self._kept.setdefault(line.origin, []).append(line)
@@ -134,9 +132,21 @@ class Poster:
             line.expiry.cancel()
 
 
-async def _ask(line: Line, request: h11.Request, body: bytes) -> h11.Response:
+def _request(target: Target, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
+    lines = [
+        b"POST " + target.path + b" HTTP/1.1",
+        b"host: " + target.host_header,
+        b"content-length: %d" % len(body),
+    ]
+    lines += (f"{name}: {value}".encode("ascii") for name, value in headers)
+    if any(b"\n" in line or b"\r" in line for line in lines):
+        raise ValueError("a header of a webhook has a line break")
+    return b"\r\n".join((*lines, b"", body))
+
+
+async def _ask(line: Line, request: bytes) -> Head:
     try:
-        return await line.ask(request, body)
+        return await line.ask(request)
     except BaseException:
         line.close()
         raise

@@ -5,7 +5,7 @@ next one goes on exactly there.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple, cast
 
@@ -19,16 +19,15 @@ from callsheet.ledger.index import Keys
 from callsheet.ledger.log import LOG_START, Log, LogEntry
 from callsheet.ledger.registry import Registry
 from callsheet.ledger.store import Store
+from callsheet.sidecar.media_gate import MediaGate
 from callsheet.sidecar.pausing import set_within, unless_set
-from callsheet.sidecar.targets import origin_of
+from callsheet.sidecar.progress import RunningProgress
+from callsheet.sidecar.wishes import ASKED_EVENTS, FINAL_EVENTS, Wishes, wish_of
 
 #: The role that one tailer of a cell holds at a time.
 ROLE: Final = "sidecar-tailer"
 #: The name of the cursor behind which the log is kept.
 READER: Final = "sidecar"
-
-#: The facts after which a task changes no more.
-FINAL_FACTS: Final = frozenset({"task_succeeded", "task_failed", "task_cancelled"})
 
 #: Log entries read in one go.
 _BATCH: Final = 512
@@ -51,7 +50,11 @@ class Place(NamedTuple):
 
 
 class Tailer:
-    """Reads the log while it holds the role; *recorded* is called when there is work."""
+    """Reads the log while it holds the role; *recorded* is told the lines in which there is work.
+
+    *epoch* of the ledger is read once for each time the role is taken: a step of another one is
+    refused, and the next time finds it.
+    """
 
     def __init__(
         self,
@@ -63,7 +66,8 @@ class Tailer:
         keys: Keys,
         holder: str,
         hold: timedelta,
-        recorded: Callable[[], None],
+        media: MediaGate,
+        recorded: Callable[[Iterable[str]], None],
     ) -> None:
         self._log = log
         self._store = store
@@ -72,8 +76,12 @@ class Tailer:
         self._keys = keys
         self._holder = holder
         self._hold = hold
+        self._media = media
         self._recorded = recorded
         self._clock = asyncio.get_running_loop().time
+        self._wishes = Wishes(store)
+        self._progress = RunningProgress(store, deliveries, keys, clock=self._clock)
+        self._epoch = ""
         self._renew_at = self._save_at = self._forget_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -90,9 +98,12 @@ class Tailer:
         await self._give_role_up()
 
     async def _tail(self, stop: asyncio.Event) -> None:
+        self._epoch = await self._log.epoch()
         cursor = (await self._log.cursors()).get(READER, LOG_START)
         place = Place(cursor, cursor)
         _log.info("tailing_started", position=cursor)
+        await self._progress.begin(self._wishes)
+        self._media.begin()
         while not stop.is_set() and await self._still_holds():
             try:
                 moved = await self._step(place, stop)
@@ -107,73 +118,107 @@ class Tailer:
 
     async def _step(self, place: Place, stop: asyncio.Event) -> Place | None:
         """Read on from the place and return the next one; None: another tailer has taken over."""
-        reading = self._log.after(place.read, limit=_BATCH, timeout=_WAIT)
+        # Before the log: then what progress follows on is read from it.
+        progress = await self._progress.newest()
+        released = await self._media.released(self._wishes)
+        wait = timedelta(0) if progress or released else self._patience()
+        reading = self._log.after(place.read, limit=_BATCH, timeout=wait)
         entries = await unless_set(stop, reading) or []
         read = entries[-1].position if entries else place.read
-        found = await self._found(entries)
+        # What the log tells of counts, also where it came in the last moment.
+        found = await self._found(entries) + released
+        if len(entries) < _BATCH:
+            found += [each for each in progress if self._progress.told(each)]
         if not found and (read == place.saved or self._clock() < self._save_at):
             return Place(place.saved, read)
         if not await self._record(found, before=place.saved, after=read):
             return None
         return Place(read, read)
 
+    def _patience(self) -> timedelta:
+        """Return how long the log may have nothing new before there is something else to do."""
+        progress, media = self._progress.rest, self._media.rest
+        waits = [_WAIT] if progress is None else [_WAIT, timedelta(seconds=progress)]
+        return min(waits if media is None else [*waits, media])
+
     async def _found(self, entries: Sequence[LogEntry]) -> list[NewDelivery]:
         """Return the deliveries that the facts ask for."""
-        events = [(entry.task_id, parse_event(entry.event)) for entry in entries]
-        final = [(task_id, event) for task_id, event in events if _is_final(event)]
-        tasks = await self._store.read([task_id for task_id, _ in final]) if final else []
+        facts = [(entry.task_id, parse_event(entry.event)) for entry in entries]
+        for task_id, event in facts:
+            self._wishes.note(task_id, event)
+        events = [(task_id, event) for task_id, event in facts if _is_told(event)]
+        await self._wishes.learn(task_id for task_id, _ in events)
         found: list[NewDelivery] = []
-        for (task_id, event), stored in zip(final, tasks, strict=True):
-            if stored is None:
-                # Pruned before it was told of: only a sidecar away for the whole retention is.
-                _log.error("webhook_lost", task_id=task_id, sequence=event.sequence)
-            else:
-                found += _deliveries(task_id, event.sequence, stored.first)
+        for task_id, event in events:
+            new = self._delivery(task_id, event)
+            if new is not None:
+                found.append(new)
+        found = await self._media.sift(facts, found, self._wishes)
+        self._wishes.trim()
         return found
 
+    def _delivery(self, task_id: str, event: EventRecord) -> NewDelivery | None:
+        wish = self._wishes.of(task_id)
+        is_final = _is_final(event)
+        if wish is None or event.time < wish.create_time:
+            if is_final and (wish is not None or not self._wishes.knows(task_id)):
+                # Pruned before it was told of: only a sidecar away for the whole retention is.
+                _log.error("webhook_lost", task_id=task_id, sequence=event.sequence)
+            return None
+        if wish.wants_progress:
+            self._progress.note(task_id, event, wish)
+        return wish.delivery(task_id, event)
+
     async def _record(self, found: Sequence[NewDelivery], *, before: str, after: str) -> bool:
-        epoch = await self._log.epoch()
-        step = LogStep(ROLE, self._holder, READER, epoch, before, after)
+        step = LogStep(ROLE, self._holder, READER, self._epoch, before, after)
         recorded = await self._deliveries.record(found, step)
         if recorded is None:
             return False
         self._save_at = self._clock() + _CURSOR_PAUSE.total_seconds()
+        await self._media.recorded(found)
         if recorded:
             _log.debug("deliveries_recorded", count=recorded, position=after)
-            self._recorded()
+            self._recorded(dict.fromkeys(each.line for each in found))
         return True
 
     async def _catch_up(self, place: Place) -> Place | None:
         """Find by the index of final tasks what the log no longer tells; return the log's end.
 
-        What was recorded before is passed over, so that nothing is delivered anew.
+        What was recorded before is passed over, so that nothing is delivered anew. What was told
+        besides the ends of tasks is not told any more.
         """
         end = await self._log.end()
         _log.warning("log_cursor_lost", position=place.saved, resumed=end)
         below: int | None = None
         while page := await self._store.page(self._keys.final, below=below, limit=_BATCH):
             below = page[-1][1]
+            facts: list[tuple[str, EventRecord]] = []
             found: list[NewDelivery] = []
             for task_id, _ in page:
-                found += await self._final_of(task_id)
+                final, deliveries = await self._final_of(task_id)
+                facts += final
+                found += deliveries
+            found = await self._media.sift(facts, found, self._wishes)
             if not await self._still_holds() or not await self._record(
                 found, before=place.saved, after=place.saved
             ):
                 return None
         return Place(end, end) if await self._record((), before=place.saved, after=end) else None
 
-    async def _final_of(self, task_id: str) -> list[NewDelivery]:
+    async def _final_of(
+        self, task_id: str
+    ) -> tuple[list[tuple[str, EventRecord]], list[NewDelivery]]:
+        """Return the facts of a final task, and the delivery of its end if one is wanted."""
         stored = (await self._store.read([task_id]))[0]
-        if stored is None or not parse_event(stored.first).task_submitted.callback.url:
-            return []
-        facts = await self._store.facts(task_id, after=0, limit=stored.sequence)
-        events = (parse_event(fact) for fact in facts)
-        return [
-            delivery
-            for event in events
-            if _is_final(event)
-            for delivery in _deliveries(task_id, event.sequence, stored.first)
-        ]
+        if stored is None:
+            return [], []
+        contents = await self._store.facts(task_id, after=0, limit=stored.sequence)
+        facts = [(task_id, parse_event(content)) for content in contents]
+        wish = wish_of(parse_event(stored.first))
+        if wish is None:
+            return facts, []
+        deliveries = (wish.delivery(task_id, event) for _, event in facts if _is_final(event))
+        return facts, [delivery for delivery in deliveries if delivery is not None]
 
     async def _forget_when_due(self) -> None:
         if self._clock() < self._forget_at:
@@ -198,11 +243,9 @@ class Tailer:
 
 
 def _is_final(event: EventRecord) -> bool:
-    return event.WhichOneof("fact") in FINAL_FACTS
+    return event.WhichOneof("fact") in FINAL_EVENTS
 
 
-def _deliveries(task_id: str, sequence: int, first: bytes) -> Iterator[NewDelivery]:
-    """Yield what the final fact means for each endpoint of the task: today it has one at most."""
-    url = parse_event(first).task_submitted.callback.url
-    if url:
-        yield NewDelivery(task_id=task_id, sequence=sequence, url=url, origin=origin_of(url))
+def _is_told(event: EventRecord) -> bool:
+    fact = event.WhichOneof("fact")
+    return fact in FINAL_EVENTS or fact in ASKED_EVENTS

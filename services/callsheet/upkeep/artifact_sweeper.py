@@ -1,16 +1,20 @@
-"""The artifact sweeper: deletes what was uploaded for nothing."""
+"""The artifact sweeper: deletes what was uploaded for nothing, where its own ledger's tasks are."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final, cast
 
 import structlog
 from google.protobuf.message import DecodeError
 
 from callsheet.artifacts.errors import ArtifactStoreError
+from callsheet.artifacts.folders import TaskFolder
+from callsheet.artifacts.ownership import OWNER_KEY, StoreOwner
 from callsheet.artifacts.references import artifacts_in, unpacked
 from callsheet.artifacts.store import ArtifactStore
-from callsheet.artifacts.sweep import KnownTask, sweep
+from callsheet.artifacts.sweep import BATCH, KnownTask, sweep
 from callsheet.ledger.codec import decode_task
 from callsheet.ledger.errors import UnknownVersion
 from callsheet.ledger.model import Task
@@ -24,20 +28,33 @@ _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 
 
 class ArtifactSweeper:
-    """Deletes artifacts of tasks that are gone, and those that a final task does not refer to."""
+    """Deletes artifacts of tasks that are gone, and those that a final task does not refer to.
+
+    A store that another ledger has claimed is left alone: there, every task would seem to be gone.
+    """
 
     name = "artifact_sweeper"
 
     def __init__(
-        self, store: Store, artifacts: ArtifactStore, *, clock: Callable[[], datetime]
+        self,
+        store: Store,
+        artifacts: ArtifactStore,
+        *,
+        cell: str,
+        identity: Callable[[], Awaitable[str]],
+        clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._artifacts = artifacts
+        self._cell = cell
+        self._identity = identity
         self._clock = clock
 
     async def run_once(self) -> timedelta:
-        """Sweep the whole store once."""
+        """Sweep the whole store once, if it is ours."""
         try:
+            if not await self._is_ours():
+                return PERIOD
             report = await sweep(
                 self._artifacts,
                 look_up=self._look_up,
@@ -56,6 +73,37 @@ class ArtifactSweeper:
                 errors=report.errors,
             )
         return PERIOD
+
+    async def _is_ours(self) -> bool:
+        """Whether this ledger's tasks are what the store is for; claims a store that is nobody's.
+
+        Raises ArtifactStoreError.
+        """
+        mine = StoreOwner(self._cell, await self._identity())
+        owner = await asyncio.to_thread(self._artifacts.owner)
+        if owner is None:
+            if not await self._may_claim():
+                _log.error("artifacts_not_claimed", marker=OWNER_KEY, claim=mine.encoded().decode())
+                return False
+            owner = await asyncio.to_thread(self._artifacts.claim, mine)
+        if owner != mine:
+            _log.error(
+                "artifacts_of_another_ledger",
+                owner_cell=owner.cell,
+                owner_ledger=owner.ledger,
+                cell=mine.cell,
+                ledger=mine.ledger,
+            )
+        return owner == mine
+
+    async def _may_claim(self) -> bool:
+        """Whether a store without an owner is empty, or some of what is in it is known here."""
+        folders = await asyncio.to_thread(self._first_folders)
+        known = await self._store.read([folder.task_id for folder in folders])
+        return not folders or any(stored is not None for stored in known)
+
+    def _first_folders(self) -> list[TaskFolder]:
+        return list(islice(self._artifacts.list_task_folders(), BATCH))
 
     async def _look_up(self, task_ids: Sequence[str]) -> Mapping[str, KnownTask | None]:
         """Answer for each id; one is left out when what it refers to cannot be told."""

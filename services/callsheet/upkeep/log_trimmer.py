@@ -1,16 +1,22 @@
 """The log trimmer: drops what every durable reader has read."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Final, cast
 
 import structlog
 
 from callsheet.ledger.log import Log
+from callsheet.ledger.store import Store
 from callsheet.upkeep.position import Position
 
 PERIOD: Final = timedelta(seconds=10)
 #: A reader this far behind the log's end is told of: nothing after its cursor can go.
 FAR_BEHIND: Final = timedelta(hours=1)
+#: The part of the store's memory past which nothing is kept for readers that give way: well before
+#: new tasks are refused for want of it.
+FULL: Final = 0.6
 
 _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 
@@ -18,13 +24,19 @@ _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 class LogTrimmer:
     """Trims the log up to its slowest durable reader; without one it stays whole.
 
-    Watchers need none of it: who falls behind the trimmed log reads the task's own facts.
+    Watchers need none of it: who falls behind the trimmed log reads the task's own facts. A reader
+    of *giving_way* finds elsewhere what it missed: with more entries than its number in the log, or
+    a store that fills up, nothing is kept for it any more.
     """
 
     name = "log_trimmer"
 
-    def __init__(self, log: Log) -> None:
+    def __init__(
+        self, log: Log, store: Store, *, giving_way: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         self._log = log
+        self._store = store
+        self._giving_way = giving_way
 
     async def run_once(self) -> timedelta:
         """Trim once."""
@@ -41,9 +53,27 @@ class LogTrimmer:
             # The log lost its tail. Its reader has yet to notice and to come back.
             _log.warning("log_cursor_ahead", cursors=cursors, end=str(end))
             return PERIOD
+        passed_over = await self._passed_over(positions)
+        positions = {name: at for name, at in positions.items() if name not in passed_over}
+        if not positions:
+            return PERIOD
         reader, slowest = min(positions.items(), key=lambda item: item[1])
         if end.time - slowest.time > FAR_BEHIND // timedelta(milliseconds=1):
             _log.warning("log_reader_far_behind", reader=reader, cursor=str(slowest), end=str(end))
         if dropped := await self._log.trim(str(slowest)):
             _log.debug("log_trimmed", dropped=dropped, position=str(slowest))
+            for name, at in passed_over.items():
+                if at < slowest:
+                    _log.warning("log_reader_given_up", reader=name, cursor=str(at))
         return PERIOD
+
+    async def _passed_over(self, positions: Mapping[str, Position]) -> dict[str, Position]:
+        """Return the readers that the log is not kept for."""
+        given = {name: at for name, at in positions.items() if name in self._giving_way}
+        if not given:
+            return {}
+        length, (used, limit) = await self._log.length(), await self._store.room()
+        is_full = limit > 0 and used > FULL * limit
+        return {
+            name: at for name, at in given.items() if is_full or length > self._giving_way[name]
+        }

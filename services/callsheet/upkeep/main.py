@@ -13,15 +13,17 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from callsheet.artifacts.store import ArtifactStore
 from callsheet.ledger.catalog import task_types
+from callsheet.ledger.graph_progress import READER as GRAPH_READER
 from callsheet.ledger.ids import RandomIds
 from callsheet.ledger.index import Keys
+from callsheet.ledger.kept_deliveries import KeptDeliveries
 from callsheet.ledger.redis_connection import RedisConnection
 from callsheet.ledger.redis_log import RedisLog
 from callsheet.ledger.redis_registry import RedisRegistry
 from callsheet.ledger.redis_store import RedisStore
 from callsheet.ledger.writer import Writer
+from callsheet.runtime.artifacts import artifact_store
 from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
 from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.redis import check_ledger_server, connect
@@ -33,6 +35,7 @@ from callsheet.upkeep.expirer import Expirer
 from callsheet.upkeep.hold_off import HoldOff
 from callsheet.upkeep.log_trimmer import LogTrimmer
 from callsheet.upkeep.mark import MarkFile
+from callsheet.upkeep.owed import OwedWebhooks
 from callsheet.upkeep.pruner import Pruner
 from callsheet.upkeep.rescuer import Rescuer
 from callsheet.upkeep.scheduler import Scheduler
@@ -78,15 +81,20 @@ def compose(settings: Settings, redis: Redis) -> Upkeep:
     writer = Writer(store, keys, ids, retention=settings.retention)
     hold_off = HoldOff(settings.lease)
     mark = MarkFile(settings.state_dir / "upkeep" / f"{settings.cell}.json")
-    artifacts = ArtifactStore(settings.artifacts_url, public_url=settings.artifacts_public_url)
     duties: list[Duty] = [
         Rescuer(writer, log, task_types(), hold_off=hold_off, lease=settings.lease),
         Scheduler(writer),
         Expirer(writer),
-        Pruner(writer),
-        LogTrimmer(log),
+        Pruner(writer, OwedWebhooks(KeptDeliveries(connection, keys), log)),
+        LogTrimmer(log, store, giving_way={GRAPH_READER: settings.brain_backlog}),
         EpochWatch(log, ids, mark),
-        ArtifactSweeper(store, artifacts, clock=lambda: datetime.now(UTC)),
+        ArtifactSweeper(
+            store,
+            artifact_store(settings),
+            cell=settings.cell,
+            identity=log.identity,
+            clock=lambda: datetime.now(UTC),
+        ),
     ]
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     registry = RedisRegistry(connection, keys)

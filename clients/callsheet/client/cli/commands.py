@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import aclosing
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from callsheet.client.cli.connecting import target
 from callsheet.client.cli.exits import UsageError
@@ -12,6 +13,7 @@ from callsheet.client.cli.fields import read_input
 from callsheet.client.cli.live import LiveView
 from callsheet.client.cli.render import (
     delivery_table,
+    outcome_text,
     queue_table,
     result_text,
     task_table,
@@ -22,6 +24,7 @@ from callsheet.client.cli.render import (
     worker_table,
 )
 from callsheet.client.errors import TaskCancelled, TaskFailed
+from callsheet.client.operations import DeliveryOptions
 from callsheet.client.submission import SubmitOptions
 from callsheet.client.task_types import task_types
 from callsheet.v1 import task_pb2
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
     from callsheet.client.aio import AsyncTaskClient
     from callsheet.v1 import task_event_pb2
+
+Item = TypeVar("Item")
 
 #: What a command's name stands for.
 Command: TypeAlias = "Callable[[Session], Awaitable[None]]"
@@ -77,6 +82,8 @@ async def submit(session: Session) -> None:
     input_class = task_types()[options.task_type].input_class
     message = read_input(input_class, options=given, json_input=options.json_input)
     handle = await session.client.submit(message, **_submit_options(options))
+    if told := outcome_text(handle.outcome, handle.task):
+        print(told, file=sys.stderr)
     if not (options.watch or options.wait):
         print(to_json(handle.task) if options.json else handle.id)
         return
@@ -147,10 +154,39 @@ async def workers(session: Session) -> None:
     _print_all(found, worker_table(found), json=session.options.json)
 
 
-async def deliveries(session: Session) -> None:
-    """Print a task's webhook deliveries."""
-    found = await session.client.deliveries(session.options.task_id)
-    _print_all(found, delivery_table(found), json=session.options.json)
+async def list_deliveries(session: Session) -> None:
+    """Print webhook deliveries, of a task or of a project."""
+    options = session.options
+    if options.limit < 0:
+        raise UsageError("--limit must not be negative")
+    wanted = _delivery_options(options)
+    deliveries = session.client.list_deliveries(task_id=options.task_id, **wanted)
+    async with aclosing(deliveries):
+        some = _first(deliveries, options.limit) if options.limit else deliveries
+        found = [each async for each in some]
+    _print_all(found, delivery_table(found), json=options.json)
+
+
+async def replay_deliveries(session: Session) -> None:
+    """Have webhook deliveries made once more; print how many."""
+    options = session.options
+    wanted = _delivery_options(options)
+    if options.limit is not None and options.limit < 1:
+        raise UsageError("--limit must be positive")
+    if not (options.id or options.task or wanted):
+        raise UsageError("say which: --id, --task, or at least --state dead")
+    if (options.id or options.task) and wanted:
+        raise UsageError("--id and --task stand alone")
+    if options.from_sequence and not options.task:
+        raise UsageError("--from-sequence belongs to --task")
+    replayed = await session.client.replay_deliveries(
+        delivery_id=options.id,
+        task_id=options.task,
+        from_sequence=options.from_sequence,
+        limit=options.limit,
+        **wanted,
+    )
+    print(json.dumps({"replayed": replayed}) if options.json else f"{replayed} replayed")
 
 
 async def types(session: Session) -> None:
@@ -215,10 +251,10 @@ def _print_all(found: Sequence[Message], table: Iterable[str], *, json: bool) ->
         print(line)
 
 
-async def _first(tasks: AsyncIterator[task_pb2.Task], limit: int) -> AsyncIterator[task_pb2.Task]:
+async def _first(found: AsyncIterator[Item], limit: int) -> AsyncIterator[Item]:
     count = 0
-    async for task in tasks:
-        yield task
+    async for item in found:
+        yield item
         count += 1
         if count == limit:
             return
@@ -245,8 +281,27 @@ def _submit_options(options: argparse.Namespace) -> SubmitOptions:
         given["expire_after"] = options.expire_after
     if options.callback_url is not None:
         given["callback_url"] = options.callback_url
+    if options.callback_event:
+        given["callback_events"] = options.callback_event
     if options.request_id is not None:
         given["request_id"] = options.request_id
+    if options.reuse is not None:
+        given["reuse"] = options.reuse
+    if options.reuse_max_age is not None:
+        given["reuse_max_age"] = options.reuse_max_age
+    return given
+
+
+def _delivery_options(options: argparse.Namespace) -> DeliveryOptions:
+    given = DeliveryOptions()
+    if options.state is not None:
+        given["state"] = options.state
+    if options.url is not None:
+        given["url"] = options.url
+    if options.after is not None:
+        given["created_after"] = options.after
+    if options.before is not None:
+        given["created_before"] = options.before
     return given
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from callsheet.client.cli import commands
@@ -10,6 +11,8 @@ from callsheet.client.cli.connecting import add_connection
 from callsheet.client.cli.exits import MEANINGS, Exit
 from callsheet.client.cli.fields import add_fields
 from callsheet.client.cli.spans import parse_span
+from callsheet.client.operations import DELIVERY_STATES
+from callsheet.client.submission import CALLBACK_EVENTS, REUSE_MODES
 from callsheet.client.task_types import task_types
 
 if TYPE_CHECKING:
@@ -75,6 +78,31 @@ class _Grammar:
             add_fields(each, task_type.input_class)
             each.set_defaults(command=commands.submit, task_type=task_type.name)
 
+    def add_deliveries(self) -> None:
+        """Add ``deliveries`` with its two commands."""
+        text = "list the deliveries of webhooks, and replay them"
+        parser = self._commands.add_parser("deliveries", help=text, description=text)
+        actions = parser.add_subparsers(metavar="ACTION", required=True)
+        text = "show deliveries: of a task, or newest first of a project"
+        listing = actions.add_parser("list", help=text, description=text, parents=[self._common])
+        listing.set_defaults(command=commands.list_deliveries)
+        listing.add_argument("task_id", nargs="?", default="", metavar="TASK", help="the task's id")
+        _add_delivery_filter(listing)
+        listing.add_argument(
+            "--limit", type=int, default=50, metavar="N", help="the most (default: 50; 0: all)"
+        )
+        text = "deliver once more what has ended, and at once what waits"
+        replay = actions.add_parser("replay", help=text, description=text, parents=[self._common])
+        replay.set_defaults(command=commands.replay_deliveries)
+        one = replay.add_mutually_exclusive_group()
+        one.add_argument("--id", default="", metavar="WEBHOOK_ID", help="that one")
+        one.add_argument("--task", default="", metavar="TASK", help="those of a task")
+        replay.add_argument(
+            "--from-sequence", type=int, default=0, metavar="N", help="from its fact N on"
+        )
+        _add_delivery_filter(replay)
+        replay.add_argument("--limit", type=int, metavar="N", help="the most (default: all)")
+
     def add_types(self) -> None:
         """Add ``types``, the one command that needs no plane."""
         text = "list the task types"
@@ -105,8 +133,7 @@ def build_parser() -> argparse.ArgumentParser:
     retry.add_argument("--request-id", help="repeated with it, it is the same new task")
     grammar.add("queues", commands.queues, "show the queues")
     grammar.add("workers", commands.workers, "show the live workers")
-    deliveries = grammar.add("deliveries", commands.deliveries, "show a task's webhook deliveries")
-    _add_task_id(deliveries)
+    grammar.add_deliveries()
     grammar.add_types()
     return grammar.parser
 
@@ -123,9 +150,24 @@ def _add_submission(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--callback-url", metavar="URL", help="where webhooks go")
     group.add_argument(
+        "--callback-event",
+        action="append",
+        default=[],
+        choices=tuple(CALLBACK_EVENTS),
+        help="what they tell besides the end; may be repeated",
+    )
+    group.add_argument(
         "--metadata", action="append", default=[], metavar="KEY=VALUE", help="may be repeated"
     )
     group.add_argument("--request-id", help="repeated with it, it is the same task")
+    group.add_argument(
+        "--reuse",
+        choices=tuple(REUSE_MODES),
+        help="take the output of an equal task, or join one that has not ended",
+    )
+    group.add_argument(
+        "--reuse-max-age", type=parse_span, metavar="SPAN", help="how old that output may be"
+    )
     follow = group.add_mutually_exclusive_group()
     follow.add_argument("--watch", action="store_true", help="follow it to its end, live")
     follow.add_argument("--wait", action="store_true", help="wait for its result")
@@ -138,6 +180,22 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=int, default=50, metavar="N", help="the most tasks (default: 50; 0: all)"
     )
+
+
+def _add_delivery_filter(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("which deliveries")
+    group.add_argument("--state", choices=tuple(DELIVERY_STATES), help="only in this state")
+    group.add_argument("--url", metavar="URL", help="only to this endpoint")
+    group.add_argument("--after", type=_moment, metavar="TIME", help="recorded then or later")
+    group.add_argument("--before", type=_moment, metavar="TIME", help="recorded before")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time like 2027-03-01T12:00Z") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def _add_task_id(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from callsheet.client.cli.spans import show_span
 from callsheet.client.errors import Unimplemented, failure_reason
 from callsheet.client.states import state_word
 from callsheet.client.task_types import unpack
-from callsheet.v1 import operations_service_pb2, task_pb2
+from callsheet.v1 import operations_service_pb2, task_pb2, task_service_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from callsheet.client.task_types import TaskType
     from callsheet.v1 import task_event_pb2
     from callsheet.v1.operations_service_pb2 import Delivery, Queue, Worker
+    from callsheet.v1.task_service_pb2 import SubmitOutcome
 
 
 def to_json(message: Message) -> str:
@@ -61,6 +62,8 @@ def task_text(task: task_pb2.Task) -> str:
         ("started", time_text(task.start_time) if task.HasField("start_time") else ""),
         ("ended", time_text(task.end_time) if task.HasField("end_time") else ""),
         ("retry of", task.retry_of),
+        ("reused", f"the output of {task.reused_from}" if task.reused_from else ""),
+        ("quality", _quality_text(task.quality) if task.HasField("quality") else ""),
         ("failure", _failure_text(task.failure) if task.HasField("failure") else ""),
     ]
     text = "\n".join(f"{name + ':':<10}{plain(value)}" for name, value in lines if value)
@@ -95,15 +98,36 @@ async def task_table(tasks: AsyncIterator[task_pb2.Task]) -> AsyncIterator[str]:
 
 def queue_table(queues: Sequence[Queue]) -> Iterable[str]:
     """Yield a line for each queue, below a heading."""
-    yield f"{'QUEUE':<20}{'READY':>7}{'OLDEST':>10}{'WORKERS':>9}{'BUSY':>10}  TASK TYPES"
+    numbers = f"{'READY':>7}{'OLDEST':>10}{'WORKERS':>9}{'BUSY':>10}{'REUSED':>9}"
+    yield f"{'QUEUE':<20}{numbers}  TASK TYPES"
     for queue in queues:
         waiting = queue.HasField("oldest_wait")
         oldest = show_span(queue.oldest_wait.ToTimedelta()) if waiting else "-"
         busy = f"{queue.busy_slots} of {queue.slots}"
         yield (
             f"{queue.name:<20}{queue.ready:>7}{oldest:>10}{queue.workers:>9}{busy:>10}"
-            f"  {', '.join(queue.task_types)}"
+            f"{reuse_rate(queue):>9}  {', '.join(queue.task_types)}"
         )
+
+
+def reuse_rate(queue: Queue) -> str:
+    """Return the share of submissions that allowed reuse and were answered by it; - for none."""
+    answered = sum(count.hits + count.joins for count in queue.reuse)
+    asked = answered + sum(count.misses for count in queue.reuse)
+    return f"{answered / asked:.0%}" if asked else "-"
+
+
+def outcome_text(outcome: SubmitOutcome.ValueType, task: task_pb2.Task) -> str:
+    """Return how a submission was answered, if not by a new task that runs."""
+    match outcome:
+        case task_service_pb2.SUBMIT_OUTCOME_REPEATED:
+            return "the request had made this task before"
+        case task_service_pb2.SUBMIT_OUTCOME_JOINED:
+            return "joined an equal task that has not ended"
+        case task_service_pb2.SUBMIT_OUTCOME_REUSED:
+            return f"answered with the output of task {task.reused_from}"
+        case _:
+            return ""
 
 
 def worker_table(workers: Sequence[Worker]) -> Iterable[str]:
@@ -120,7 +144,7 @@ def worker_table(workers: Sequence[Worker]) -> Iterable[str]:
 
 def delivery_table(deliveries: Sequence[Delivery]) -> Iterable[str]:
     """Yield a line for each delivery, below a heading."""
-    yield f"{'STATE':<11}{'TRIES':>6}{'STATUS':>7}  {'CREATED':<21}URL"
+    yield f"{'STATE':<11}{'EVENT':<10}{'TRIES':>6}{'STATUS':>7}  {'CREATED':<21}ID and URL"
     for delivery in deliveries:
         try:
             state = operations_service_pb2.DeliveryState.Name(delivery.state)
@@ -128,9 +152,9 @@ def delivery_table(deliveries: Sequence[Delivery]) -> Iterable[str]:
             state = f"STATE_{delivery.state}"
         error = f"  ({delivery.last_error})" if delivery.last_error else ""
         yield (
-            f"{state.removeprefix('DELIVERY_STATE_'):<11}{delivery.tries:>6}"
+            f"{state.removeprefix('DELIVERY_STATE_'):<11}{delivery.event:<10}{delivery.tries:>6}"
             f"{delivery.last_status or '-':>7}  {time_text(delivery.create_time):<21}"
-            f"{delivery.url}{plain(error)}"
+            f"{delivery.id} {delivery.url}{plain(error)}"
         )
 
 
@@ -155,7 +179,10 @@ def event_text(event: task_event_pb2.TaskEvent) -> str:
         case "cancel_requested":
             return "asked to stop"
         case "task_succeeded":
-            return "succeeded"
+            source = event.task_succeeded.reused_from
+            return f"succeeded with the output of task {source}" if source else "succeeded"
+        case "context_retrieved" | "media_registered":
+            return _note_text(event)
         case "task_failed":
             return f"failed: {_failure_text(event.task_failed.failure)}"
         case "task_cancelled":
@@ -190,6 +217,18 @@ def _attempt_text(event: task_event_pb2.TaskEvent) -> str:
     if event.HasField("attempt_failed"):
         return f"attempt {failed.attempt} failed: {_failure_text(failed.failure)}"
     return f"attempt {returned.attempt} was given back: {returned.reason}"
+
+
+def _quality_text(quality: task_pb2.Quality) -> str:
+    return f"{quality.score:.2f} by {quality.measure}"
+
+
+def _note_text(event: task_event_pb2.TaskEvent) -> str:
+    if event.HasField("media_registered"):
+        return f"the media library has {len(event.media_registered.media)} of its artifacts"
+    context = event.context_retrieved.context
+    known, similar = len(context.knowledge), len(context.similar_tasks)
+    return f"was given what is known: {known} of the project, {similar} similar tasks"
 
 
 def _failure_text(failure: task_pb2.Failure) -> str:

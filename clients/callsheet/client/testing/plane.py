@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import uuid
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from callsheet.client.errors import (
     AlreadyExists,
@@ -36,6 +36,13 @@ _PAGE_SIZE: Final = 50
 _RETRYABLE: Final = (task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_CANCELLED)
 
 
+class Accepted(NamedTuple):
+    """The task that answers a submission, and how it came to."""
+
+    task: task_pb2.Task
+    outcome: task_service_pb2.SubmitOutcome.ValueType
+
+
 class FakePlane:
     """Tasks in memory, each running the script of its type."""
 
@@ -53,17 +60,30 @@ class FakePlane:
 
     def submit(
         self, request: task_service_pb2.SubmitTaskRequest, *, trace_parent: str = ""
-    ) -> task_pb2.Task:
-        """Accept a task and start its script; answer the one of the same request_id."""
+    ) -> Accepted:
+        """Accept a task and start its script; answer the one of the same request_id.
+
+        With reuse allowed, a task of a type with a cache_ttl and the very same spec answers,
+        however old it is: this plane knows no models, and fills in no defaults.
+        """
         if request.spec.WhichOneof("input") is None:
             raise field_invalid("spec.input", "exactly one field is required in oneof")
         self._check_project(request.project)
         content = request.SerializeToString(deterministic=True)
         known = self._known(request.request_id, content)
         if known is not None:
-            return known.snapshot()
+            return Accepted(known.snapshot(), task_service_pb2.SUBMIT_OUTCOME_REPEATED)
         self.submissions.append(request)
-        return self._accept(request, content=content, trace_parent=trace_parent)
+        equal = self._equal(request)
+        if equal is not None and not is_final(equal.task):
+            self._remember(request, content, equal)
+            return Accepted(equal.snapshot(), task_service_pb2.SUBMIT_OUTCOME_JOINED)
+        if equal is not None:
+            record = self._new_task(request, content=content, trace_parent=trace_parent)
+            record.reuse(equal.task)
+            return Accepted(record.snapshot(), task_service_pb2.SUBMIT_OUTCOME_REUSED)
+        task = self._accept(request, content=content, trace_parent=trace_parent)
+        return Accepted(task, task_service_pb2.SUBMIT_OUTCOME_CREATED)
 
     def get(self, task_id: str) -> task_pb2.Task:
         """Answer a task as it is now."""
@@ -190,6 +210,21 @@ class FakePlane:
     ) -> task_pb2.Task:
         task_type = request.spec.WhichOneof("input") or ""
         script = self.scripts.get(task_type, ())
+        record = self._new_task(
+            request, content=content, trace_parent=trace_parent, retry_of=retry_of
+        )
+        answer = record.snapshot()
+        self._running[answer.id] = asyncio.create_task(_run(record, script))
+        return answer
+
+    def _new_task(
+        self,
+        request: task_service_pb2.SubmitTaskRequest,
+        *,
+        content: bytes,
+        trace_parent: str,
+        retry_of: str = "",
+    ) -> FakeTask:
         record = FakeTask(
             request,
             project=self.project,
@@ -198,11 +233,25 @@ class FakePlane:
             retry_of=retry_of,
         )
         self.tasks[record.task.id] = record
+        self._remember(request, content, record)
+        return record
+
+    def _remember(
+        self, request: task_service_pb2.SubmitTaskRequest, content: bytes, record: FakeTask
+    ) -> None:
         if request.request_id:
             self._by_request[request.request_id] = (content, record)
-        answer = record.snapshot()
-        self._running[answer.id] = asyncio.create_task(_run(record, script))
-        return answer
+
+    def _equal(self, request: task_service_pb2.SubmitTaskRequest) -> FakeTask | None:
+        """Return the newest task that may answer the request."""
+        task_type = task_types()[request.spec.WhichOneof("input") or ""]
+        if not request.reuse.mode or not task_type.policy.HasField("cache_ttl"):
+            return None
+        joins = request.reuse.mode == task_service_pb2.REUSE_MODE_RESULT_OR_JOIN
+        for record in reversed(self.tasks.values()):
+            if record.offers(request.spec, joins=joins):
+                return record
+        return None
 
     def _known(self, request_id: str, content: bytes) -> FakeTask | None:
         if request_id not in self._by_request:

@@ -12,14 +12,14 @@ from callsheet.client.errors import Unavailable
 from callsheet.client.states import is_final, is_signal
 from callsheet.client.task_types import task_type_of
 from callsheet.client.watch import EVENT_VERSION
-from callsheet.v1 import task_event_pb2, task_pb2
+from callsheet.v1 import task_event_pb2, task_pb2, task_service_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from google.protobuf.message import Message
 
-    from callsheet.v1 import task_service_pb2
+    from callsheet.v1 import task_spec_pb2
 
 _WORKER: Final = "fake-worker"
 _DEVICE: Final = "cpu"
@@ -41,6 +41,7 @@ class FakeTask:
         if task_type is None:
             raise ValueError("the spec has no input")
         self._output_class = task_type.output_class
+        self._reuse_mode = request.reuse.mode
         policy = task_type.policy
         self.task = task_pb2.Task(
             id=str(uuid.uuid4()),
@@ -101,6 +102,22 @@ class FakeTask:
         succeeded = task_event_pb2.TaskSucceeded(
             attempt=self.task.attempt, output=self.task.output, usage=self.task.usage
         )
+        self._end(task_pb2.TASK_STATE_SUCCEEDED, task_event_pb2.TaskEvent(task_succeeded=succeeded))
+
+    def offers(self, spec: task_spec_pb2.TaskSpec, *, joins: bool) -> bool:
+        """Tell whether the task may answer an equal submission."""
+        if self._reuse_mode == task_service_pb2.REUSE_MODE_UNSPECIFIED or self.task.spec != spec:
+            return False
+        if self.task.state == task_pb2.TASK_STATE_SUCCEEDED:
+            return not self.task.reused_from
+        can_join = self._reuse_mode == task_service_pb2.REUSE_MODE_RESULT_OR_JOIN
+        return joins and can_join and not is_final(self.task) and not self.task.cancel_requested
+
+    def reuse(self, source: task_pb2.Task) -> None:
+        """Record that the output of another task is this one's. Final."""
+        self.task.output.CopyFrom(source.output)
+        self.task.reused_from = source.id
+        succeeded = task_event_pb2.TaskSucceeded(output=source.output, reused_from=source.id)
         self._end(task_pb2.TASK_STATE_SUCCEEDED, task_event_pb2.TaskEvent(task_succeeded=succeeded))
 
     def fail(self, failure: task_pb2.Failure) -> None:

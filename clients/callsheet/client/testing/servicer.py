@@ -137,8 +137,8 @@ class FakeTaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         self, request: task_service_pb2.SubmitTaskRequest, context: Context
     ) -> task_service_pb2.SubmitTaskResponse:
         async def produce() -> task_service_pb2.SubmitTaskResponse:
-            task = self._plane.submit(request, trace_parent=_trace_parent(context))
-            return task_service_pb2.SubmitTaskResponse(task=task)
+            task, outcome = self._plane.submit(request, trace_parent=_trace_parent(context))
+            return task_service_pb2.SubmitTaskResponse(task=task, outcome=outcome)
 
         return await self._wire.answer(context, request, produce, method="SubmitTask")
 
@@ -214,7 +214,7 @@ class FakeTaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     ) -> task_service_pb2.SubmitTasksResult:
         try:
             self._wire.refuse("SubmitTask")
-            task = self._plane.submit(request, trace_parent=trace_parent)
+            task, outcome = self._plane.submit(request, trace_parent=trace_parent)
         except CallError as error:
             return task_service_pb2.SubmitTasksResult(refusal=_refusal(error))
         accepted = task_pb2.Task(
@@ -224,7 +224,7 @@ class FakeTaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             sequence=task.sequence,
             create_time=task.create_time,
         )
-        return task_service_pb2.SubmitTasksResult(task=accepted)
+        return task_service_pb2.SubmitTasksResult(task=accepted, outcome=outcome)
 
 
 class FakeOperationsServicer(operations_service_pb2_grpc.OperationsServiceServicer):
@@ -254,11 +254,57 @@ class FakeOperationsServicer(operations_service_pb2_grpc.OperationsServiceServic
         self, request: operations_service_pb2.ListDeliveriesRequest, context: Context
     ) -> operations_service_pb2.ListDeliveriesResponse:
         async def produce() -> operations_service_pb2.ListDeliveriesResponse:
-            task = self._plane.get(request.task_id)
-            found = [each for each in self._plane.deliveries if each.task_id == task.id]
+            if request.task_id:
+                self._plane.get(request.task_id)
+            found = [
+                each
+                for each in self._plane.deliveries
+                if request.task_id in ("", each.task_id) and _fits(each, request.filter)
+            ]
             return operations_service_pb2.ListDeliveriesResponse(deliveries=found)
 
         return await self._wire.answer(context, request, produce, method="ListDeliveries")
+
+    async def ReplayDeliveries(
+        self, request: operations_service_pb2.ReplayDeliveriesRequest, context: Context
+    ) -> operations_service_pb2.ReplayDeliveriesResponse:
+        async def produce() -> operations_service_pb2.ReplayDeliveriesResponse:
+            found = [each for each in self._plane.deliveries if _is_selected(each, request)]
+            for each in found:
+                each.state = operations_service_pb2.DELIVERY_STATE_WAITING
+            return operations_service_pb2.ReplayDeliveriesResponse(replayed=len(found))
+
+        return await self._wire.answer(context, request, produce, method="ReplayDeliveries")
+
+
+def _is_selected(
+    delivery: operations_service_pb2.Delivery,
+    request: operations_service_pb2.ReplayDeliveriesRequest,
+) -> bool:
+    match request.WhichOneof("selection"):
+        case "delivery_id":
+            return delivery.id == request.delivery_id
+        case "task":
+            wanted = request.task
+            is_of_task = delivery.task_id == wanted.task_id
+            return is_of_task and delivery.sequence >= wanted.from_sequence
+        case _:
+            dead = operations_service_pb2.DELIVERY_STATE_DEAD
+            is_wanted = delivery.state == (request.filter.state or dead)
+            return is_wanted and _fits(delivery, request.filter)
+
+
+def _fits(
+    delivery: operations_service_pb2.Delivery, wanted: operations_service_pb2.DeliveryFilter
+) -> bool:
+    created = delivery.create_time.ToMicroseconds()
+    after, before = wanted.created_after, wanted.created_before
+    return (
+        wanted.state in (0, delivery.state)
+        and wanted.url in ("", delivery.url)
+        and (not wanted.HasField("created_after") or after.ToMicroseconds() <= created)
+        and (not wanted.HasField("created_before") or created < before.ToMicroseconds())
+    )
 
 
 def _trace_parent(context: Context) -> str:

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%callsheet/v1/operations_service.proto\x12\x0c\x63\x61llsheet.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11ListQueuesRequest\"9\n\x12ListQueuesResponse\x12#\n\x06queues\x18\x01 \x03(\x0b\x32\x13.callsheet.v1.Queue\"\x9c\x01\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ntask_types\x18\x02 \x03(\t\x12\r\n\x05ready\x18\x03 \x01(\x04\x12.\n\x0boldest_wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07workers\x18\x05 \x01(\r\x12\r\n\x05slots\x18\x06 \x01(\r\x12\x12\n\nbusy_slots\x18\x07 \x01(\r\"\x14\n\x12ListWorkersRequest\"<\n\x13ListWorkersResponse\x12%\n\x07workers\x18\x01 \x03(\x0b\x32\x14.callsheet.v1.Worker\"\x84\x02\n\x06Worker\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0e\n\x06queues\x18\x04 \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12(\n\x05slots\x18\x06 \x03(\x0b\x32\x19.callsheet.v1.WorkerSlots\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tseen_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\t \x01(\x08\x12\x18\n\x10running_task_ids\x18\n \x03(\t\"B\n\x0bWorkerSlots\x12\x16\n\x0eresource_class\x18\x01 \x01(\t\x12\r\n\x05total\x18\x02 \x01(\r\x12\x0c\n\x04\x62usy\x18\x03 \x01(\r\"2\n\x15ListDeliveriesRequest\x12\x19\n\x07task_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"D\n\x16ListDeliveriesResponse\x12*\n\ndeliveries\x18\x01 \x03(\x0b\x32\x16.callsheet.v1.Delivery\"\xbc\x02\n\x08\x44\x65livery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x0b\n\x03url\x18\x04 \x01(\t\x12*\n\x05state\x18\x05 \x01(\x0e\x32\x1b.callsheet.v1.DeliveryState\x12\r\n\x05tries\x18\x06 \x01(\r\x12\x31\n\rnext_try_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blast_status\x18\x08 \x01(\r\x12\x12\n\nlast_error\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x82\x01\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45LIVERY_STATE_WAITING\x10\x01\x12\x1c\n\x18\x44\x45LIVERY_STATE_DELIVERED\x10\x02\x12\x17\n\x13\x44\x45LIVERY_STATE_DEAD\x10\x03\x32\xa4\x02\n\x11OperationsService\x12T\n\nListQueues\x12\x1f.callsheet.v1.ListQueuesRequest\x1a .callsheet.v1.ListQueuesResponse\"\x03\x90\x02\x01\x12W\n\x0bListWorkers\x12 .callsheet.v1.ListWorkersRequest\x1a!.callsheet.v1.ListWorkersResponse\"\x03\x90\x02\x01\x12`\n\x0eListDeliveries\x12#.callsheet.v1.ListDeliveriesRequest\x1a$.callsheet.v1.ListDeliveriesResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%callsheet/v1/operations_service.proto\x12\x0c\x63\x61llsheet.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11ListQueuesRequest\"9\n\x12ListQueuesResponse\x12#\n\x06queues\x18\x01 \x03(\x0b\x32\x13.callsheet.v1.Queue\"\xc5\x01\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ntask_types\x18\x02 \x03(\t\x12\r\n\x05ready\x18\x03 \x01(\x04\x12.\n\x0boldest_wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07workers\x18\x05 \x01(\r\x12\r\n\x05slots\x18\x06 \x01(\r\x12\x12\n\nbusy_slots\x18\x07 \x01(\r\x12\'\n\x05reuse\x18\x08 \x03(\x0b\x32\x18.callsheet.v1.ReuseCount\"L\n\nReuseCount\x12\x11\n\ttask_type\x18\x01 \x01(\t\x12\x0c\n\x04hits\x18\x02 \x01(\x04\x12\x0e\n\x06misses\x18\x03 \x01(\x04\x12\r\n\x05joins\x18\x04 \x01(\x04\"\x14\n\x12ListWorkersRequest\"<\n\x13ListWorkersResponse\x12%\n\x07workers\x18\x01 \x03(\x0b\x32\x14.callsheet.v1.Worker\"\x84\x02\n\x06Worker\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0e\n\x06queues\x18\x04 \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12(\n\x05slots\x18\x06 \x03(\x0b\x32\x19.callsheet.v1.WorkerSlots\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tseen_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\t \x01(\x08\x12\x18\n\x10running_task_ids\x18\n \x03(\t\"B\n\x0bWorkerSlots\x12\x16\n\x0eresource_class\x18\x01 \x01(\t\x12\r\n\x05total\x18\x02 \x01(\r\x12\x0c\n\x04\x62usy\x18\x03 \x01(\r\"\x9e\x01\n\x15ListDeliveriesRequest\x12\x1c\n\x07task_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12,\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1c.callsheet.v1.DeliveryFilter\x12\x1b\n\tpage_size\x18\x03 \x01(\rB\x08\xbaH\x05*\x03\x18\xc8\x01\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"]\n\x16ListDeliveriesResponse\x12*\n\ndeliveries\x18\x01 \x03(\x0b\x32\x16.callsheet.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xfe\x01\n\x0e\x44\x65liveryFilter\x12\x38\n\x07project\x18\x01 \x01(\tB\'\xbaH$r\"\x18@2\x1e^([a-zA-Z0-9][a-zA-Z0-9_-]*)?$\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32\x1b.callsheet.v1.DeliveryStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x15\n\x03url\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x31\n\rcreated_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe1\x01\n\x17ReplayDeliveriesRequest\x12!\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02H\x00\x12.\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1c.callsheet.v1.DeliveryFilterH\x00\x12(\n\x04task\x18\x03 \x01(\x0b\x32\x18.callsheet.v1.TaskReplayH\x00\x12\x17\n\x05limit\x18\x04 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07\x12\x1c\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x42\x12\n\tselection\x12\x05\xbaH\x02\x08\x01\">\n\nTaskReplay\x12\x19\n\x07task_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x04\"E\n\x18ReplayDeliveriesResponse\x12\x10\n\x08replayed\x18\x01 \x01(\r\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xdc\x02\n\x08\x44\x65livery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x0b\n\x03url\x18\x04 \x01(\t\x12*\n\x05state\x18\x05 \x01(\x0e\x32\x1b.callsheet.v1.DeliveryState\x12\r\n\x05tries\x18\x06 \x01(\r\x12\x31\n\rnext_try_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blast_status\x18\x08 \x01(\r\x12\x12\n\nlast_error\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07project\x18\x0c \x01(\t\x12\r\n\x05\x65vent\x18\r \x01(\t*\x82\x01\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45LIVERY_STATE_WAITING\x10\x01\x12\x1c\n\x18\x44\x45LIVERY_STATE_DELIVERED\x10\x02\x12\x17\n\x13\x44\x45LIVERY_STATE_DEAD\x10\x03\x32\x8c\x03\n\x11OperationsService\x12T\n\nListQueues\x12\x1f.callsheet.v1.ListQueuesRequest\x1a .callsheet.v1.ListQueuesResponse\"\x03\x90\x02\x01\x12W\n\x0bListWorkers\x12 .callsheet.v1.ListWorkersRequest\x1a!.callsheet.v1.ListWorkersResponse\"\x03\x90\x02\x01\x12`\n\x0eListDeliveries\x12#.callsheet.v1.ListDeliveriesRequest\x1a$.callsheet.v1.ListDeliveriesResponse\"\x03\x90\x02\x01\x12\x66\n\x10ReplayDeliveries\x12%.callsheet.v1.ReplayDeliveriesRequest\x1a&.callsheet.v1.ReplayDeliveriesResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,35 +35,67 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'callsheet.v1.operations_ser
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['task_id']._loaded_options = None
-  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['task_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['task_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\005*\003\030\310\001'
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_DELIVERYFILTER'].fields_by_name['project']._loaded_options = None
+  _globals['_DELIVERYFILTER'].fields_by_name['project']._serialized_options = b'\272H$r\"\030@2\036^([a-zA-Z0-9][a-zA-Z0-9_-]*)?$'
+  _globals['_DELIVERYFILTER'].fields_by_name['state']._loaded_options = None
+  _globals['_DELIVERYFILTER'].fields_by_name['state']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_DELIVERYFILTER'].fields_by_name['url']._loaded_options = None
+  _globals['_DELIVERYFILTER'].fields_by_name['url']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_REPLAYDELIVERIESREQUEST'].oneofs_by_name['selection']._loaded_options = None
+  _globals['_REPLAYDELIVERIESREQUEST'].oneofs_by_name['selection']._serialized_options = b'\272H\002\010\001'
+  _globals['_REPLAYDELIVERIESREQUEST'].fields_by_name['delivery_id']._loaded_options = None
+  _globals['_REPLAYDELIVERIESREQUEST'].fields_by_name['delivery_id']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
+  _globals['_REPLAYDELIVERIESREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_REPLAYDELIVERIESREQUEST'].fields_by_name['limit']._serialized_options = b'\272H\005*\003\030\350\007'
+  _globals['_REPLAYDELIVERIESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_REPLAYDELIVERIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_TASKREPLAY'].fields_by_name['task_id']._loaded_options = None
+  _globals['_TASKREPLAY'].fields_by_name['task_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_OPERATIONSSERVICE'].methods_by_name['ListQueues']._loaded_options = None
   _globals['_OPERATIONSSERVICE'].methods_by_name['ListQueues']._serialized_options = b'\220\002\001'
   _globals['_OPERATIONSSERVICE'].methods_by_name['ListWorkers']._loaded_options = None
   _globals['_OPERATIONSSERVICE'].methods_by_name['ListWorkers']._serialized_options = b'\220\002\001'
   _globals['_OPERATIONSSERVICE'].methods_by_name['ListDeliveries']._loaded_options = None
   _globals['_OPERATIONSSERVICE'].methods_by_name['ListDeliveries']._serialized_options = b'\220\002\001'
-  _globals['_DELIVERYSTATE']._serialized_start=1245
-  _globals['_DELIVERYSTATE']._serialized_end=1375
+  _globals['_OPERATIONSSERVICE'].methods_by_name['ReplayDeliveries']._loaded_options = None
+  _globals['_OPERATIONSSERVICE'].methods_by_name['ReplayDeliveries']._serialized_options = b'\220\002\002'
+  _globals['_DELIVERYSTATE']._serialized_start=2150
+  _globals['_DELIVERYSTATE']._serialized_end=2280
   _globals['_LISTQUEUESREQUEST']._serialized_start=149
   _globals['_LISTQUEUESREQUEST']._serialized_end=168
   _globals['_LISTQUEUESRESPONSE']._serialized_start=170
   _globals['_LISTQUEUESRESPONSE']._serialized_end=227
   _globals['_QUEUE']._serialized_start=230
-  _globals['_QUEUE']._serialized_end=386
-  _globals['_LISTWORKERSREQUEST']._serialized_start=388
-  _globals['_LISTWORKERSREQUEST']._serialized_end=408
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=410
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=470
-  _globals['_WORKER']._serialized_start=473
-  _globals['_WORKER']._serialized_end=733
-  _globals['_WORKERSLOTS']._serialized_start=735
-  _globals['_WORKERSLOTS']._serialized_end=801
-  _globals['_LISTDELIVERIESREQUEST']._serialized_start=803
-  _globals['_LISTDELIVERIESREQUEST']._serialized_end=853
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=855
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=923
-  _globals['_DELIVERY']._serialized_start=926
-  _globals['_DELIVERY']._serialized_end=1242
-  _globals['_OPERATIONSSERVICE']._serialized_start=1378
-  _globals['_OPERATIONSSERVICE']._serialized_end=1670
+  _globals['_QUEUE']._serialized_end=427
+  _globals['_REUSECOUNT']._serialized_start=429
+  _globals['_REUSECOUNT']._serialized_end=505
+  _globals['_LISTWORKERSREQUEST']._serialized_start=507
+  _globals['_LISTWORKERSREQUEST']._serialized_end=527
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=529
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=589
+  _globals['_WORKER']._serialized_start=592
+  _globals['_WORKER']._serialized_end=852
+  _globals['_WORKERSLOTS']._serialized_start=854
+  _globals['_WORKERSLOTS']._serialized_end=920
+  _globals['_LISTDELIVERIESREQUEST']._serialized_start=923
+  _globals['_LISTDELIVERIESREQUEST']._serialized_end=1081
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=1083
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=1176
+  _globals['_DELIVERYFILTER']._serialized_start=1179
+  _globals['_DELIVERYFILTER']._serialized_end=1433
+  _globals['_REPLAYDELIVERIESREQUEST']._serialized_start=1436
+  _globals['_REPLAYDELIVERIESREQUEST']._serialized_end=1661
+  _globals['_TASKREPLAY']._serialized_start=1663
+  _globals['_TASKREPLAY']._serialized_end=1725
+  _globals['_REPLAYDELIVERIESRESPONSE']._serialized_start=1727
+  _globals['_REPLAYDELIVERIESRESPONSE']._serialized_end=1796
+  _globals['_DELIVERY']._serialized_start=1799
+  _globals['_DELIVERY']._serialized_end=2147
+  _globals['_OPERATIONSSERVICE']._serialized_start=2283
+  _globals['_OPERATIONSSERVICE']._serialized_end=2679
 # @@protoc_insertion_point(module_scope)

@@ -98,6 +98,7 @@ class Queue(message.Message):
     WORKERS_FIELD_NUMBER: builtins.int
     SLOTS_FIELD_NUMBER: builtins.int
     BUSY_SLOTS_FIELD_NUMBER: builtins.int
+    REUSE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The queue's name."""
     ready: builtins.int
@@ -116,6 +117,10 @@ class Queue(message.Message):
     def oldest_wait(self) -> duration_pb2.Duration:
         """How long the first of them has been waiting. Unset: none is ready."""
 
+    @builtins.property
+    def reuse(self) -> containers.RepeatedCompositeFieldContainer[ReuseCount]:
+        """How submissions that allowed reuse were answered, for each task type of which there were any."""
+
     def __init__(
         self,
         *,
@@ -126,10 +131,45 @@ class Queue(message.Message):
         workers: builtins.int = ...,
         slots: builtins.int = ...,
         busy_slots: builtins.int = ...,
+        reuse: abc.Iterable[ReuseCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["oldest_wait", b"oldest_wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["busy_slots", b"busy_slots", "name", b"name", "oldest_wait", b"oldest_wait", "ready", b"ready", "slots", b"slots", "task_types", b"task_types", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["busy_slots", b"busy_slots", "name", b"name", "oldest_wait", b"oldest_wait", "ready", b"ready", "reuse", b"reuse", "slots", b"slots", "task_types", b"task_types", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ReuseCount(message.Message):
+    """How submissions of one task type that allowed reuse were answered, ever since the ledger was made. Those that
+    could not be, because their output follows from more than their input, are not counted.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TASK_TYPE_FIELD_NUMBER: builtins.int
+    HITS_FIELD_NUMBER: builtins.int
+    MISSES_FIELD_NUMBER: builtins.int
+    JOINS_FIELD_NUMBER: builtins.int
+    task_type: builtins.str
+    """The task type."""
+    hits: builtins.int
+    """How many were answered with an output that was there."""
+    misses: builtins.int
+    """How many made a task that runs."""
+    joins: builtins.int
+    """How many were answered with an equal task that had not ended."""
+    def __init__(
+        self,
+        *,
+        task_type: builtins.str = ...,
+        hits: builtins.int = ...,
+        misses: builtins.int = ...,
+        joins: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["hits", b"hits", "joins", b"joins", "misses", b"misses", "task_type", b"task_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,16 +311,30 @@ class ListDeliveriesRequest(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     TASK_ID_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     task_id: builtins.str
-    """The Task: a UUID."""
+    """The Task whose deliveries are wanted: a UUID. Empty: those of a project."""
+    page_size: builtins.int
+    """The most deliveries of one page, 1 to 200. Zero: 50."""
+    page_token: builtins.str
+    """The next_page_token of the response before. Empty: the first page."""
+    @builtins.property
+    def filter(self) -> DeliveryFilter:
+        """Which of them are wanted. Unset: all; its project may be left out beside a task_id."""
+
     def __init__(
         self,
         *,
         task_id: builtins.str = ...,
+        filter: DeliveryFilter | None = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -291,18 +345,154 @@ class ListDeliveriesResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     DELIVERIES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """The token of the next page. Empty: this was the last one."""
     @builtins.property
     def deliveries(self) -> containers.RepeatedCompositeFieldContainer[Delivery]:
-        """The deliveries, oldest first."""
+        """The deliveries; a page may hold fewer than were asked for."""
 
     def __init__(
         self,
         *,
         deliveries: abc.Iterable[Delivery] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["deliveries", b"deliveries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["deliveries", b"deliveries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DeliveryFilter(message.Message):
+    """Which deliveries are meant. What is left out means any."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    URL_FIELD_NUMBER: builtins.int
+    CREATED_AFTER_FIELD_NUMBER: builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: builtins.int
+    project: builtins.str
+    """The project. Empty: the only one of the key."""
+    state: DeliveryState.ValueType
+    """Where they are in their life."""
+    url: builtins.str
+    """The endpoint's whole URL, as it was submitted."""
+    @builtins.property
+    def created_after(self) -> timestamp_pb2.Timestamp:
+        """Recorded at this time or later."""
+
+    @builtins.property
+    def created_before(self) -> timestamp_pb2.Timestamp:
+        """Recorded before this time."""
+
+    def __init__(
+        self,
+        *,
+        project: builtins.str = ...,
+        state: DeliveryState.ValueType = ...,
+        url: builtins.str = ...,
+        created_after: timestamp_pb2.Timestamp | None = ...,
+        created_before: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["created_after", b"created_after", "created_before", b"created_before", "project", b"project", "state", b"state", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ReplayDeliveriesRequest(message.Message):
+    """The request of ReplayDeliveries."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DELIVERY_ID_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    TASK_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    delivery_id: builtins.str
+    """The one with this webhook-id."""
+    limit: builtins.int
+    """The most deliveries of one call, 1 to 1,000. Zero: 100."""
+    page_token: builtins.str
+    """The next_page_token of the response before. Empty: start anew."""
+    @builtins.property
+    def filter(self) -> DeliveryFilter:
+        """Those of a project that fit. A state that is left out means DEAD: what arrived is replayed only when
+        that is asked for.
+        """
+
+    @builtins.property
+    def task(self) -> TaskReplay:
+        """Those of a Task, from a sequence on, whatever became of them."""
+
+    def __init__(
+        self,
+        *,
+        delivery_id: builtins.str = ...,
+        filter: DeliveryFilter | None = ...,
+        task: TaskReplay | None = ...,
+        limit: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["delivery_id", b"delivery_id", "filter", b"filter", "selection", b"selection", "task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["delivery_id", b"delivery_id", "filter", b"filter", "limit", b"limit", "page_token", b"page_token", "selection", b"selection", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_selection: _TypeAlias = typing.Literal["delivery_id", "filter", "task"]  # noqa: Y015
+    _WhichOneofArgType_selection: _TypeAlias = typing.Literal["selection", b"selection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_selection) -> _WhichOneofReturnType_selection | None: ...
+
+@typing.final
+class TaskReplay(message.Message):
+    """The deliveries of a Task from a sequence on."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: builtins.int
+    FROM_SEQUENCE_FIELD_NUMBER: builtins.int
+    task_id: builtins.str
+    """The Task: a UUID."""
+    from_sequence: builtins.int
+    """The first sequence. Zero: all of them."""
+    def __init__(
+        self,
+        *,
+        task_id: builtins.str = ...,
+        from_sequence: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["from_sequence", b"from_sequence", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ReplayDeliveriesResponse(message.Message):
+    """The response of ReplayDeliveries."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REPLAYED_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    replayed: builtins.int
+    """How many deliveries will be made again, or were hastened."""
+    next_page_token: builtins.str
+    """The token with which the same selection goes on. Empty: it was replayed to its end."""
+    def __init__(
+        self,
+        *,
+        replayed: builtins.int = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["next_page_token", b"next_page_token", "replayed", b"replayed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -323,6 +513,8 @@ class Delivery(message.Message):
     LAST_ERROR_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     END_TIME_FIELD_NUMBER: builtins.int
+    PROJECT_FIELD_NUMBER: builtins.int
+    EVENT_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The webhook-id header: stable over all tries."""
     task_id: builtins.str
@@ -339,6 +531,12 @@ class Delivery(message.Message):
     """The HTTP status of the last try. Zero: none was answered."""
     last_error: builtins.str
     """Why the last try failed. Empty: it did not, or there was none."""
+    project: builtins.str
+    """The project of the Task."""
+    event: builtins.str
+    """What it tells, as the webhook's body has it: queued, started, progress, retrying, cancelled, completed or
+    failed.
+    """
     @builtins.property
     def next_try_time(self) -> timestamp_pb2.Timestamp:
         """When the next try is due. Unset: there is none."""
@@ -365,9 +563,11 @@ class Delivery(message.Message):
         last_error: builtins.str = ...,
         create_time: timestamp_pb2.Timestamp | None = ...,
         end_time: timestamp_pb2.Timestamp | None = ...,
+        project: builtins.str = ...,
+        event: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "end_time", b"end_time", "next_try_time", b"next_try_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "end_time", b"end_time", "id", b"id", "last_error", b"last_error", "last_status", b"last_status", "next_try_time", b"next_try_time", "sequence", b"sequence", "state", b"state", "task_id", b"task_id", "tries", b"tries", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "end_time", b"end_time", "event", b"event", "id", b"id", "last_error", b"last_error", "last_status", b"last_status", "next_try_time", b"next_try_time", "project", b"project", "sequence", b"sequence", "state", b"state", "task_id", b"task_id", "tries", b"tries", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

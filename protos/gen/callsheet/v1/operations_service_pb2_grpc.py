@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class OperationsServiceStub:
     """Shows operators what the plane is doing. Keys and errors are as in TaskService; every call needs the
-    role operate, and shows all projects.
+    role operate. Queues and workers are those of all projects; deliveries are those of the key's own.
     """
 
     def __init__(self, channel):
@@ -51,11 +51,16 @@ class OperationsServiceStub:
                 request_serializer=callsheet_dot_v1_dot_operations__service__pb2.ListDeliveriesRequest.SerializeToString,
                 response_deserializer=callsheet_dot_v1_dot_operations__service__pb2.ListDeliveriesResponse.FromString,
                 _registered_method=True)
+        self.ReplayDeliveries = channel.unary_unary(
+                '/callsheet.v1.OperationsService/ReplayDeliveries',
+                request_serializer=callsheet_dot_v1_dot_operations__service__pb2.ReplayDeliveriesRequest.SerializeToString,
+                response_deserializer=callsheet_dot_v1_dot_operations__service__pb2.ReplayDeliveriesResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer:
     """Shows operators what the plane is doing. Keys and errors are as in TaskService; every call needs the
-    role operate, and shows all projects.
+    role operate. Queues and workers are those of all projects; deliveries are those of the key's own.
     """
 
     def ListQueues(self, request, context):
@@ -73,7 +78,20 @@ class OperationsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDeliveries(self, request, context):
-        """List the webhook deliveries of a Task, oldest first. Empty for a Task without a callback.
+        """List webhook deliveries: of a Task, oldest first, or of a project, newest first.
+
+        What gave way to a newer event, and progress that has ended, is not kept. A Task of another project is
+        NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayDeliveries(self, request, context):
+        """Deliver once more what has ended, under the same webhook-id, with all its tries before it.
+
+        What still waits is tried at once instead. An endpoint that was disabled because it answered 410 is
+        enabled again. One call replays one page; the answer says how to go on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +115,11 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     request_deserializer=callsheet_dot_v1_dot_operations__service__pb2.ListDeliveriesRequest.FromString,
                     response_serializer=callsheet_dot_v1_dot_operations__service__pb2.ListDeliveriesResponse.SerializeToString,
             ),
+            'ReplayDeliveries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayDeliveries,
+                    request_deserializer=callsheet_dot_v1_dot_operations__service__pb2.ReplayDeliveriesRequest.FromString,
+                    response_serializer=callsheet_dot_v1_dot_operations__service__pb2.ReplayDeliveriesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'callsheet.v1.OperationsService', rpc_method_handlers)
@@ -107,7 +130,7 @@ def add_OperationsServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class OperationsService:
     """Shows operators what the plane is doing. Keys and errors are as in TaskService; every call needs the
-    role operate, and shows all projects.
+    role operate. Queues and workers are those of all projects; deliveries are those of the key's own.
     """
 
     @staticmethod
@@ -181,6 +204,33 @@ class OperationsService:
             '/callsheet.v1.OperationsService/ListDeliveries',
             callsheet_dot_v1_dot_operations__service__pb2.ListDeliveriesRequest.SerializeToString,
             callsheet_dot_v1_dot_operations__service__pb2.ListDeliveriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayDeliveries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/callsheet.v1.OperationsService/ReplayDeliveries',
+            callsheet_dot_v1_dot_operations__service__pb2.ReplayDeliveriesRequest.SerializeToString,
+            callsheet_dot_v1_dot_operations__service__pb2.ReplayDeliveriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

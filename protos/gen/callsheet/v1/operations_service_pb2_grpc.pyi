@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class OperationsServiceStub:
     """Shows operators what the plane is doing. Keys and errors are as in TaskService; every call needs the
-    role operate, and shows all projects.
+    role operate. Queues and workers are those of all projects; deliveries are those of the key's own.
     """
 
     @_typing.overload
@@ -40,12 +40,22 @@ class OperationsServiceStub:
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ListWorkersRequest, _operations_service_pb2.ListWorkersResponse]
     """List the live workers, by id."""
     ListDeliveries: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ListDeliveriesRequest, _operations_service_pb2.ListDeliveriesResponse]
-    """List the webhook deliveries of a Task, oldest first. Empty for a Task without a callback."""
+    """List webhook deliveries: of a Task, oldest first, or of a project, newest first.
+
+    What gave way to a newer event, and progress that has ended, is not kept. A Task of another project is
+    NOT_FOUND.
+    """
+    ReplayDeliveries: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ReplayDeliveriesRequest, _operations_service_pb2.ReplayDeliveriesResponse]
+    """Deliver once more what has ended, under the same webhook-id, with all its tries before it.
+
+    What still waits is tried at once instead. An endpoint that was disabled because it answered 410 is
+    enabled again. One call replays one page; the answer says how to go on.
+    """
 
 @_typing.type_check_only
 class OperationsServiceAsyncStub(OperationsServiceStub):
     """Shows operators what the plane is doing. Keys and errors are as in TaskService; every call needs the
-    role operate, and shows all projects.
+    role operate. Queues and workers are those of all projects; deliveries are those of the key's own.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -54,11 +64,21 @@ class OperationsServiceAsyncStub(OperationsServiceStub):
     ListWorkers: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListWorkersRequest, _operations_service_pb2.ListWorkersResponse]  # type: ignore[assignment]
     """List the live workers, by id."""
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListDeliveriesRequest, _operations_service_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
-    """List the webhook deliveries of a Task, oldest first. Empty for a Task without a callback."""
+    """List webhook deliveries: of a Task, oldest first, or of a project, newest first.
+
+    What gave way to a newer event, and progress that has ended, is not kept. A Task of another project is
+    NOT_FOUND.
+    """
+    ReplayDeliveries: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ReplayDeliveriesRequest, _operations_service_pb2.ReplayDeliveriesResponse]  # type: ignore[assignment]
+    """Deliver once more what has ended, under the same webhook-id, with all its tries before it.
+
+    What still waits is tried at once instead. An endpoint that was disabled because it answered 410 is
+    enabled again. One call replays one page; the answer says how to go on.
+    """
 
 class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows operators what the plane is doing. Keys and errors are as in TaskService; every call needs the
-    role operate, and shows all projects.
+    role operate. Queues and workers are those of all projects; deliveries are those of the key's own.
     """
 
     @_abc_1.abstractmethod
@@ -83,6 +103,22 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_service_pb2.ListDeliveriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_service_pb2.ListDeliveriesResponse, _abc.Awaitable[_operations_service_pb2.ListDeliveriesResponse]]:
-        """List the webhook deliveries of a Task, oldest first. Empty for a Task without a callback."""
+        """List webhook deliveries: of a Task, oldest first, or of a project, newest first.
+
+        What gave way to a newer event, and progress that has ended, is not kept. A Task of another project is
+        NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayDeliveries(
+        self,
+        request: _operations_service_pb2.ReplayDeliveriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_service_pb2.ReplayDeliveriesResponse, _abc.Awaitable[_operations_service_pb2.ReplayDeliveriesResponse]]:
+        """Deliver once more what has ended, under the same webhook-id, with all its tries before it.
+
+        What still waits is tried at once instead. An endpoint that was disabled because it answered 410 is
+        enabled again. One call replays one page; the answer says how to go on.
+        """
 
 def add_OperationsServiceServicer_to_server(servicer: OperationsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

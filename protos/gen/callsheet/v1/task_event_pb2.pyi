@@ -171,6 +171,7 @@ class TaskSubmitted(message.Message):
     METADATA_FIELD_NUMBER: builtins.int
     TRACE_PARENT_FIELD_NUMBER: builtins.int
     RETRY_OF_FIELD_NUMBER: builtins.int
+    REUSE_FIELD_NUMBER: builtins.int
     project: builtins.str
     """The project the Task belongs to."""
     queue: builtins.str
@@ -207,6 +208,10 @@ class TaskSubmitted(message.Message):
     def metadata(self) -> containers.ScalarMap[builtins.str, builtins.str]:
         """The client's own words about the Task."""
 
+    @builtins.property
+    def reuse(self) -> ReuseTerms:
+        """Under which terms the output may be used again. Unset: it may not."""
+
     def __init__(
         self,
         *,
@@ -222,10 +227,37 @@ class TaskSubmitted(message.Message):
         metadata: abc.Mapping[builtins.str, builtins.str] | None = ...,
         trace_parent: builtins.str = ...,
         retry_of: builtins.str = ...,
+        reuse: ReuseTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["callback", b"callback", "delay", b"delay", "expire_after", b"expire_after", "spec", b"spec", "time_limit", b"time_limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["callback", b"callback", "delay", b"delay", "expire_after", b"expire_after", "reuse", b"reuse", "spec", b"spec", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["callback", b"callback", "delay", b"delay", "expire_after", b"expire_after", "max_attempts", b"max_attempts", "metadata", b"metadata", "priority", b"priority", "project", b"project", "queue", b"queue", "retry_of", b"retry_of", "spec", b"spec", "time_limit", b"time_limit", "trace_parent", b"trace_parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["callback", b"callback", "delay", b"delay", "expire_after", b"expire_after", "max_attempts", b"max_attempts", "metadata", b"metadata", "priority", b"priority", "project", b"project", "queue", b"queue", "retry_of", b"retry_of", "reuse", b"reuse", "spec", b"spec", "time_limit", b"time_limit", "trace_parent", b"trace_parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ReuseTerms(message.Message):
+    """Under which terms an output may be used again for an equal submission of the project."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: builtins.int
+    TTL_FIELD_NUMBER: builtins.int
+    digest: builtins.bytes
+    """What equal submissions have in common: the input with its defaults, and the models with their revisions."""
+    @builtins.property
+    def ttl(self) -> duration_pb2.Duration:
+        """For how long after the end of the Task."""
+
+    def __init__(
+        self,
+        *,
+        digest: builtins.bytes = ...,
+        ttl: duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["digest", b"digest", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,7 @@ from google.protobuf import descriptor as descriptor
 from google.protobuf import duration_pb2 as duration_pb2
 from google.protobuf import message as message
 from google.protobuf.internal import containers as containers
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
 import sys
 import typing as typing
@@ -21,6 +22,72 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: descriptor.FileDescriptor
+
+class _ReuseMode:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReuseModeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ReuseMode.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    REUSE_MODE_UNSPECIFIED: _ReuseMode.ValueType  # 0
+    """Nothing."""
+    REUSE_MODE_RESULT: _ReuseMode.ValueType  # 1
+    """Its output: the new Task has SUCCEEDED at once, and tells the old one in reused_from. It has a webhook and
+    metadata of its own, took no attempt, and used nothing.
+    """
+    REUSE_MODE_RESULT_OR_JOIN: _ReuseMode.ValueType  # 2
+    """Its output, or the Task itself while it has not ended and was submitted with this mode. That is then one Task
+    for all who joined: whoever cancels it, cancels it for all. It is joined only if it is as urgent, has the same
+    delay and expire_after, was not asked to stop, and, where the new submission has a callback, has the same
+    callback and metadata.
+    """
+
+class ReuseMode(_ReuseMode, metaclass=_ReuseModeEnumTypeWrapper):
+    """What of an equal submission may answer. New modes may be added."""
+
+REUSE_MODE_UNSPECIFIED: ReuseMode.ValueType  # 0
+"""Nothing."""
+REUSE_MODE_RESULT: ReuseMode.ValueType  # 1
+"""Its output: the new Task has SUCCEEDED at once, and tells the old one in reused_from. It has a webhook and
+metadata of its own, took no attempt, and used nothing.
+"""
+REUSE_MODE_RESULT_OR_JOIN: ReuseMode.ValueType  # 2
+"""Its output, or the Task itself while it has not ended and was submitted with this mode. That is then one Task
+for all who joined: whoever cancels it, cancels it for all. It is joined only if it is as urgent, has the same
+delay and expire_after, was not asked to stop, and, where the new submission has a callback, has the same
+callback and metadata.
+"""
+
+class _SubmitOutcome:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SubmitOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_SubmitOutcome.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    SUBMIT_OUTCOME_UNSPECIFIED: _SubmitOutcome.ValueType  # 0
+    """Refused, or of an older server."""
+    SUBMIT_OUTCOME_CREATED: _SubmitOutcome.ValueType  # 1
+    """With a new Task."""
+    SUBMIT_OUTCOME_REPEATED: _SubmitOutcome.ValueType  # 2
+    """With the Task that a request of the same request_id made before."""
+    SUBMIT_OUTCOME_JOINED: _SubmitOutcome.ValueType  # 3
+    """With an equal Task that has not ended. Repeated within a day, the request is answered with it again."""
+    SUBMIT_OUTCOME_REUSED: _SubmitOutcome.ValueType  # 4
+    """With a new Task that has SUCCEEDED with the output of an equal one."""
+
+class SubmitOutcome(_SubmitOutcome, metaclass=_SubmitOutcomeEnumTypeWrapper):
+    """How a submission was answered. New outcomes may be added."""
+
+SUBMIT_OUTCOME_UNSPECIFIED: SubmitOutcome.ValueType  # 0
+"""Refused, or of an older server."""
+SUBMIT_OUTCOME_CREATED: SubmitOutcome.ValueType  # 1
+"""With a new Task."""
+SUBMIT_OUTCOME_REPEATED: SubmitOutcome.ValueType  # 2
+"""With the Task that a request of the same request_id made before."""
+SUBMIT_OUTCOME_JOINED: SubmitOutcome.ValueType  # 3
+"""With an equal Task that has not ended. Repeated within a day, the request is answered with it again."""
+SUBMIT_OUTCOME_REUSED: SubmitOutcome.ValueType  # 4
+"""With a new Task that has SUCCEEDED with the output of an equal one."""
 
 @typing.final
 class SubmitTaskRequest(message.Message):
@@ -56,6 +123,7 @@ class SubmitTaskRequest(message.Message):
     EXPIRE_AFTER_FIELD_NUMBER: builtins.int
     CALLBACK_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
+    REUSE_FIELD_NUMBER: builtins.int
     project: builtins.str
     """The project the Task belongs to. Empty: the key's own, when it has just one. A project the key does not
     belong to is NOT_FOUND.
@@ -88,6 +156,10 @@ class SubmitTaskRequest(message.Message):
         at most 1,024.
         """
 
+    @builtins.property
+    def reuse(self) -> Reuse:
+        """Whether an equal submission's output, or the equal Task itself, may answer this one. Unset: it may not."""
+
     def __init__(
         self,
         *,
@@ -99,14 +171,50 @@ class SubmitTaskRequest(message.Message):
         expire_after: duration_pb2.Duration | None = ...,
         callback: task_pb2.Callback | None = ...,
         metadata: abc.Mapping[builtins.str, builtins.str] | None = ...,
+        reuse: Reuse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_priority", b"_priority", "callback", b"callback", "delay", b"delay", "expire_after", b"expire_after", "priority", b"priority", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_priority", b"_priority", "callback", b"callback", "delay", b"delay", "expire_after", b"expire_after", "priority", b"priority", "reuse", b"reuse", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_priority", b"_priority", "callback", b"callback", "delay", b"delay", "expire_after", b"expire_after", "metadata", b"metadata", "priority", b"priority", "project", b"project", "request_id", b"request_id", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_priority", b"_priority", "callback", b"callback", "delay", b"delay", "expire_after", b"expire_after", "metadata", b"metadata", "priority", b"priority", "project", b"project", "request_id", b"request_id", "reuse", b"reuse", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = typing.Literal["_priority", b"_priority"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
+
+@typing.final
+class Reuse(message.Message):
+    """Whether a submission may be answered with what an equal one of its project made or is making.
+
+    Two submissions are equal when their inputs are, with every default filled in, and the models they name are of
+    the same revision. Only outputs that follow from these alone are used again: of task types with a cache_ttl,
+    with their seed set, and with models whose revision is a commit. Otherwise the Task is made as if this were
+    unset. A Task submitted with a mode also offers its own output to later ones, for the task type's cache_ttl;
+    one submitted without does not.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: builtins.int
+    MAX_AGE_FIELD_NUMBER: builtins.int
+    mode: ReuseMode.ValueType
+    """What may answer."""
+    @builtins.property
+    def max_age(self) -> duration_pb2.Duration:
+        """How long ago an output may have been made: at most 30 days. Unset: as long as the task type says. Zero: no
+        output is used again, and the new one replaces what was offered before.
+        """
+
+    def __init__(
+        self,
+        *,
+        mode: ReuseMode.ValueType = ...,
+        max_age: duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["max_age", b"max_age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["max_age", b"max_age", "mode", b"mode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class SubmitTaskResponse(message.Message):
@@ -115,18 +223,22 @@ class SubmitTaskResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     TASK_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    outcome: SubmitOutcome.ValueType
+    """How the request was answered."""
     @builtins.property
     def task(self) -> task_pb2.Task:
-        """The Task as it was accepted, or as it is now when the request was repeated."""
+        """The Task as it was accepted, or as it is now when the request was repeated or joined another one."""
 
     def __init__(
         self,
         *,
         task: task_pb2.Task | None = ...,
+        outcome: SubmitOutcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["outcome", b"outcome", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -182,6 +294,9 @@ class SubmitTasksResult(message.Message):
 
     TASK_FIELD_NUMBER: builtins.int
     REFUSAL_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    outcome: SubmitOutcome.ValueType
+    """How the request was answered."""
     @builtins.property
     def task(self) -> task_pb2.Task:
         """The accepted Task: its id, project, state, sequence and create_time only."""
@@ -195,10 +310,11 @@ class SubmitTasksResult(message.Message):
         *,
         task: task_pb2.Task | None = ...,
         refusal: Refusal | None = ...,
+        outcome: SubmitOutcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["refusal", b"refusal", "result", b"result", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["refusal", b"refusal", "result", b"result", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["outcome", b"outcome", "refusal", b"refusal", "result", b"result", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_result: _TypeAlias = typing.Literal["task", "refusal"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = typing.Literal["result", b"result"]  # noqa: Y015

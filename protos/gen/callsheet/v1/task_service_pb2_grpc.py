@@ -101,7 +101,9 @@ class TaskServiceServicer:
     def SubmitTask(self, request, context):
         """Accept a Task.
 
-        When it answers, the Task is durable. Repeated with its request_id it answers the same Task.
+        When it answers, the Task is durable. Repeated with its request_id it answers the same Task. With reuse
+        allowed it may answer a Task that has SUCCEEDED already, with the output of an equal one, or an equal Task
+        that has not ended; the outcome tells.
         INVALID_ARGUMENT names each field at fault; ALREADY_EXISTS: the request_id was used for another
         submission; RESOURCE_EXHAUSTED: the ledger is nearly full, with a RetryInfo. Needs the role submit.
         """

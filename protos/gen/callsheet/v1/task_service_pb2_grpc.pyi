@@ -43,7 +43,9 @@ class TaskServiceStub:
     SubmitTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.SubmitTaskRequest, _task_service_pb2.SubmitTaskResponse]
     """Accept a Task.
 
-    When it answers, the Task is durable. Repeated with its request_id it answers the same Task.
+    When it answers, the Task is durable. Repeated with its request_id it answers the same Task. With reuse
+    allowed it may answer a Task that has SUCCEEDED already, with the output of an equal one, or an equal Task
+    that has not ended; the outcome tells.
     INVALID_ARGUMENT names each field at fault; ALREADY_EXISTS: the request_id was used for another
     submission; RESOURCE_EXHAUSTED: the ledger is nearly full, with a RetryInfo. Needs the role submit.
     """
@@ -95,7 +97,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
     SubmitTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.SubmitTaskRequest, _task_service_pb2.SubmitTaskResponse]  # type: ignore[assignment]
     """Accept a Task.
 
-    When it answers, the Task is durable. Repeated with its request_id it answers the same Task.
+    When it answers, the Task is durable. Repeated with its request_id it answers the same Task. With reuse
+    allowed it may answer a Task that has SUCCEEDED already, with the output of an equal one, or an equal Task
+    that has not ended; the outcome tells.
     INVALID_ARGUMENT names each field at fault; ALREADY_EXISTS: the request_id was used for another
     submission; RESOURCE_EXHAUSTED: the ledger is nearly full, with a RetryInfo. Needs the role submit.
     """
@@ -150,7 +154,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_task_service_pb2.SubmitTaskResponse, _abc.Awaitable[_task_service_pb2.SubmitTaskResponse]]:
         """Accept a Task.
 
-        When it answers, the Task is durable. Repeated with its request_id it answers the same Task.
+        When it answers, the Task is durable. Repeated with its request_id it answers the same Task. With reuse
+        allowed it may answer a Task that has SUCCEEDED already, with the output of an equal one, or an equal Task
+        that has not ended; the outcome tells.
         INVALID_ARGUMENT names each field at fault; ALREADY_EXISTS: the request_id was used for another
         submission; RESOURCE_EXHAUSTED: the ledger is nearly full, with a RetryInfo. Needs the role submit.
         """

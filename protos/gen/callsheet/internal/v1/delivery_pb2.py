@@ -22,16 +22,17 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from callsheet.internal.v1 import record_pb2 as callsheet_dot_internal_dot_v1_dot_record__pb2
 from callsheet.v1 import operations_service_pb2 as callsheet_dot_v1_dot_operations__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$callsheet/internal/v1/delivery.proto\x12\x15\x63\x61llsheet.internal.v1\x1a%callsheet/v1/operations_service.proto\"\x82\x02\n\x0e\x44\x65liveryRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x13\n\x0b\x63reate_time\x18\x02 \x01(\x10\x12\x15\n\rnext_try_time\x18\x03 \x01(\x10\x12\x10\n\x08\x65nd_time\x18\x04 \x01(\x10\x12\x0f\n\x07task_id\x18\x05 \x01(\t\x12\x10\n\x08sequence\x18\x06 \x01(\x04\x12\r\n\x05\x65poch\x18\x07 \x01(\t\x12\x0b\n\x03url\x18\x08 \x01(\t\x12*\n\x05state\x18\t \x01(\x0e\x32\x1b.callsheet.v1.DeliveryState\x12\r\n\x05tries\x18\n \x01(\r\x12\x13\n\x0blast_status\x18\x0b \x01(\r\x12\x12\n\nlast_error\x18\x0c \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$callsheet/internal/v1/delivery.proto\x12\x15\x63\x61llsheet.internal.v1\x1a\"callsheet/internal/v1/record.proto\x1a%callsheet/v1/operations_service.proto\"\x8e\x03\n\x0e\x44\x65liveryRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x13\n\x0b\x63reate_time\x18\x02 \x01(\x10\x12\x15\n\rnext_try_time\x18\x03 \x01(\x10\x12\x10\n\x08\x65nd_time\x18\x04 \x01(\x10\x12\x0f\n\x07task_id\x18\x05 \x01(\t\x12\x10\n\x08sequence\x18\x06 \x01(\x04\x12\r\n\x05\x65poch\x18\x07 \x01(\t\x12\x0b\n\x03url\x18\x08 \x01(\t\x12*\n\x05state\x18\t \x01(\x0e\x32\x1b.callsheet.v1.DeliveryState\x12\r\n\x05tries\x18\n \x01(\r\x12\x13\n\x0blast_status\x18\x0b \x01(\r\x12\x12\n\nlast_error\x18\x0c \x01(\t\x12\x0f\n\x07project\x18\r \x01(\t\x12\r\n\x05\x65vent\x18\x0e \x01(\t\x12\x0c\n\x04line\x18\x0f \x01(\t\x12\x18\n\x10task_create_time\x18\x10 \x01(\x06\x12\r\n\x05\x61s_of\x18\x11 \x01(\x04\x12\x33\n\x06signal\x18\x12 \x01(\x0b\x32#.callsheet.internal.v1.SignalRecordb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'callsheet.internal.v1.delivery_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DELIVERYRECORD']._serialized_start=103
-  _globals['_DELIVERYRECORD']._serialized_end=361
+  _globals['_DELIVERYRECORD']._serialized_start=139
+  _globals['_DELIVERYRECORD']._serialized_end=537
 # @@protoc_insertion_point(module_scope)

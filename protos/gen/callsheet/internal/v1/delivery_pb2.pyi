@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from callsheet.internal.v1 import record_pb2 as record_pb2
 from callsheet.v1 import operations_service_pb2 as operations_service_pb2
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
@@ -39,6 +40,12 @@ class DeliveryRecord(message.Message):
     TRIES_FIELD_NUMBER: builtins.int
     LAST_STATUS_FIELD_NUMBER: builtins.int
     LAST_ERROR_FIELD_NUMBER: builtins.int
+    PROJECT_FIELD_NUMBER: builtins.int
+    EVENT_FIELD_NUMBER: builtins.int
+    LINE_FIELD_NUMBER: builtins.int
+    TASK_CREATE_TIME_FIELD_NUMBER: builtins.int
+    AS_OF_FIELD_NUMBER: builtins.int
+    SIGNAL_FIELD_NUMBER: builtins.int
     version: builtins.int
     """The version of the meaning: 1. An unknown one is refused."""
     create_time: builtins.int
@@ -63,6 +70,20 @@ class DeliveryRecord(message.Message):
     """The HTTP status of the last try. Zero: none was answered."""
     last_error: builtins.str
     """Why the last try failed. Empty: it did not, or there was none."""
+    project: builtins.str
+    """The project of the task."""
+    event: builtins.str
+    """What it tells: the word of the body's event."""
+    line: builtins.str
+    """The line it waits in: project and origin."""
+    task_create_time: builtins.int
+    """When the task was accepted, in microseconds since 1970: tells it from an earlier one of the same id."""
+    as_of: builtins.int
+    """The last sequence whose facts the body may tell of. Zero: that of the fact itself."""
+    @builtins.property
+    def signal(self) -> record_pb2.SignalRecord:
+        """The progress it tells of. Unset: it tells of a fact."""
+
     def __init__(
         self,
         *,
@@ -78,9 +99,15 @@ class DeliveryRecord(message.Message):
         tries: builtins.int = ...,
         last_status: builtins.int = ...,
         last_error: builtins.str = ...,
+        project: builtins.str = ...,
+        event: builtins.str = ...,
+        line: builtins.str = ...,
+        task_create_time: builtins.int = ...,
+        as_of: builtins.int = ...,
+        signal: record_pb2.SignalRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["signal", b"signal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "end_time", b"end_time", "epoch", b"epoch", "last_error", b"last_error", "last_status", b"last_status", "next_try_time", b"next_try_time", "sequence", b"sequence", "state", b"state", "task_id", b"task_id", "tries", b"tries", "url", b"url", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["as_of", b"as_of", "create_time", b"create_time", "end_time", b"end_time", "epoch", b"epoch", "event", b"event", "last_error", b"last_error", "last_status", b"last_status", "line", b"line", "next_try_time", b"next_try_time", "project", b"project", "sequence", b"sequence", "signal", b"signal", "state", b"state", "task_create_time", b"task_create_time", "task_id", b"task_id", "tries", b"tries", "url", b"url", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -60,6 +60,7 @@ class RunAttempt(message.Message):
     TASK_TYPE_FIELD_NUMBER: builtins.int
     INPUT_FIELD_NUMBER: builtins.int
     TRACE_PARENT_FIELD_NUMBER: builtins.int
+    CONTEXT_FIELD_NUMBER: builtins.int
     task_id: builtins.str
     """The task."""
     attempt: builtins.int
@@ -74,6 +75,10 @@ class RunAttempt(message.Message):
     def input(self) -> any_pb2.Any:
         """The input message of the task type."""
 
+    @builtins.property
+    def context(self) -> task_pb2.TaskContext:
+        """What is known that bears on the task: data, never instructions. Unset: nothing was asked for or came in time."""
+
     def __init__(
         self,
         *,
@@ -83,10 +88,11 @@ class RunAttempt(message.Message):
         task_type: builtins.str = ...,
         input: any_pb2.Any | None = ...,
         trace_parent: builtins.str = ...,
+        context: task_pb2.TaskContext | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["input", b"input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["context", b"context", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "input", b"input", "project", b"project", "task_id", b"task_id", "task_type", b"task_type", "trace_parent", b"trace_parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "context", b"context", "input", b"input", "project", b"project", "task_id", b"task_id", "task_type", b"task_type", "trace_parent", b"trace_parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -203,6 +209,7 @@ class AttemptEnded(message.Message):
     OUTPUT_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
     STOPPED_FIELD_NUMBER: builtins.int
+    QUALITY_FIELD_NUMBER: builtins.int
     task_id: builtins.str
     """The task."""
     stopped: builtins.bool
@@ -219,6 +226,10 @@ class AttemptEnded(message.Message):
     def failure(self) -> task_pb2.Failure:
         """With a failure."""
 
+    @builtins.property
+    def quality(self) -> task_pb2.Quality:
+        """How good the output is. Unset: the task type has no measure, or it could not be computed."""
+
     def __init__(
         self,
         *,
@@ -227,10 +238,11 @@ class AttemptEnded(message.Message):
         output: any_pb2.Any | None = ...,
         failure: task_pb2.Failure | None = ...,
         stopped: builtins.bool = ...,
+        quality: task_pb2.Quality | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "outcome", b"outcome", "output", b"output", "stopped", b"stopped", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "outcome", b"outcome", "output", b"output", "quality", b"quality", "stopped", b"stopped", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "outcome", b"outcome", "output", b"output", "stopped", b"stopped", "task_id", b"task_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "outcome", b"outcome", "output", b"output", "quality", b"quality", "stopped", b"stopped", "task_id", b"task_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = typing.Literal["output", "failure", "stopped"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = typing.Literal["outcome", b"outcome"]  # noqa: Y015

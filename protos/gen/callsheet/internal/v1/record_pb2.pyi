@@ -146,6 +146,7 @@ class TaskRecord(message.Message):
     CONTEXT_FIELD_NUMBER: builtins.int
     QUALITY_FIELD_NUMBER: builtins.int
     REUSED_FROM_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
     version: builtins.int
     """The version of the meaning: 1. An unknown one is refused."""
     update_time: builtins.int
@@ -170,6 +171,8 @@ class TaskRecord(message.Message):
     """Why it was asked to stop."""
     reused_from: builtins.str
     """The id of the task whose output was used again."""
+    end_time: builtins.int
+    """When it became final, in microseconds since 1970. Zero: at update_time, or it has not."""
     @builtins.property
     def ready_delay(self) -> duration_pb2.Duration:
         """How long after update_time a pending task may start. Unset: at once."""
@@ -225,10 +228,11 @@ class TaskRecord(message.Message):
         context: task_pb2.TaskContext | None = ...,
         quality: task_pb2.Quality | None = ...,
         reused_from: builtins.str = ...,
+        end_time: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["context", b"context", "failure", b"failure", "output", b"output", "quality", b"quality", "ready_delay", b"ready_delay", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "context", b"context", "device", b"device", "ended_attempts", b"ended_attempts", "failure", b"failure", "failures", b"failures", "media", b"media", "output", b"output", "quality", b"quality", "ready_delay", b"ready_delay", "reused_from", b"reused_from", "sequence", b"sequence", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "usage", b"usage", "version", b"version", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "context", b"context", "device", b"device", "end_time", b"end_time", "ended_attempts", b"ended_attempts", "failure", b"failure", "failures", b"failures", "media", b"media", "output", b"output", "quality", b"quality", "ready_delay", b"ready_delay", "reused_from", b"reused_from", "sequence", b"sequence", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "usage", b"usage", "version", b"version", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from callsheet.tasks.v1 import artifact_pb2 as callsheet_dot_tasks_dot_v1_dot_ar
 from callsheet.tasks.v1 import options_pb2 as callsheet_dot_tasks_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'callsheet/tasks/v1/generate_image.proto\x12\x12\x63\x61llsheet.tasks.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!callsheet/tasks/v1/artifact.proto\x1a callsheet/tasks/v1/options.proto\"\x90\x06\n\x12GenerateImageInput\x12\x1a\n\x06prompt\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xd0\x0f\x12!\n\x0fnegative_prompt\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12n\n\x05width\x18\x03 \x01(\rBZ\xbaHW*\x05\x18\x80\x10(@\xba\x01M\n\"generate_image.width.multiple_of_8\x12\x16must be divisible by 8\x1a\x0fthis % 8u == 0uH\x00\x88\x01\x01\x12p\n\x06height\x18\x04 \x01(\rB[\xbaHX*\x05\x18\x80\x10(@\xba\x01N\n#generate_image.height.multiple_of_8\x12\x16must be divisible by 8\x1a\x0fthis % 8u == 0uH\x01\x88\x01\x01\x12\x1e\n\x05steps\x18\x05 \x01(\rB\n\xbaH\x07*\x05\x18\x96\x01(\x01H\x02\x88\x01\x01\x12.\n\x0eguidance_scale\x18\x06 \x01(\x02\x42\x11\xbaH\x0e\n\x0c\x1d\x00\x00\xf0\x41-\x00\x00\x00\x00@\x01H\x03\x88\x01\x01\x12!\n\x04seed\x18\x07 \x01(\x04\x42\x0e\xbaH\x0b\x32\t\x18\xff\xff\xff\xff\xff\xff\xff\x0fH\x04\x88\x01\x01\x12\x1d\n\x05\x63ount\x18\x08 \x01(\rB\t\xbaH\x06*\x04\x18\x08(\x01H\x05\x88\x01\x01\x12\x35\n\x05model\x18\t \x01(\tB&\xbaH\x1fr\x1d\x18@2\x19^([a-z0-9][a-z0-9._-]*)?$\x90\xb5\x18\x01\x12:\n\tscheduler\x18\n \x01(\x0e\x32\x1d.callsheet.tasks.v1.SchedulerB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x39\n\x06\x66ormat\x18\x0b \x01(\x0e\x32\x1f.callsheet.tasks.v1.ImageFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01:T\x8a\xb5\x18P\n\x03gpu\x10\x05\x18\x03\"\x12\n\x02\x08\n\x11\x00\x00\x00\x00\x00\x00\x00@\x1a\x03\x08\xf0\x01*\x03\x08\xd8\x04\x32\x02\x08\x05\x38\x03R&callsheet.tasks.v1.GenerateImageOutputB\x08\n\x06_widthB\t\n\x07_heightB\x08\n\x06_stepsB\x11\n\x0f_guidance_scaleB\x07\n\x05_seedB\x08\n\x06_count\"\xd1\x01\n\x13GenerateImageOutput\x12,\n\x06images\x18\x01 \x03(\x0b\x32\x1c.callsheet.tasks.v1.Artifact\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\r\n\x05model\x18\x03 \x01(\t\x12\x16\n\x0emodel_revision\x18\x04 \x01(\t\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12\r\n\x05steps\x18\x07 \x01(\r\x12\x16\n\x0eguidance_scale\x18\x08 \x01(\x02\x12\x11\n\tscheduler\x18\t \x01(\t*\x9b\x01\n\tScheduler\x12\x19\n\x15SCHEDULER_UNSPECIFIED\x10\x00\x12\x13\n\x0fSCHEDULER_EULER\x10\x01\x12\x1d\n\x19SCHEDULER_EULER_ANCESTRAL\x10\x02\x12\x12\n\x0eSCHEDULER_DDIM\x10\x03\x12\x16\n\x12SCHEDULER_DPMPP_2M\x10\x04\x12\x13\n\x0fSCHEDULER_UNIPC\x10\x05*o\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x01\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x02\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'callsheet/tasks/v1/generate_image.proto\x12\x12\x63\x61llsheet.tasks.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!callsheet/tasks/v1/artifact.proto\x1a callsheet/tasks/v1/options.proto\"\xe3\x06\n\x12GenerateImageInput\x12\x1e\n\x06prompt\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\xd0\x0f\xb0\xb5\x18\x01\x12!\n\x0fnegative_prompt\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12r\n\x05width\x18\x03 \x01(\rB^\xbaHW*\x05\x18\x80\x10(@\xba\x01M\n\"generate_image.width.multiple_of_8\x12\x16must be divisible by 8\x1a\x0fthis % 8u == 0u\xa0\xb5\x18\x01H\x00\x88\x01\x01\x12t\n\x06height\x18\x04 \x01(\rB_\xbaHX*\x05\x18\x80\x10(@\xba\x01N\n#generate_image.height.multiple_of_8\x12\x16must be divisible by 8\x1a\x0fthis % 8u == 0u\xa0\xb5\x18\x01H\x01\x88\x01\x01\x12\"\n\x05steps\x18\x05 \x01(\rB\x0e\xbaH\x07*\x05\x18\x96\x01(\x01\xa0\xb5\x18\x01H\x02\x88\x01\x01\x12\x32\n\x0eguidance_scale\x18\x06 \x01(\x02\x42\x15\xbaH\x0e\n\x0c\x1d\x00\x00\xf0\x41-\x00\x00\x00\x00@\x01\xa0\xb5\x18\x01H\x03\x88\x01\x01\x12%\n\x04seed\x18\x07 \x01(\x04\x42\x12\xbaH\x0b\x32\t\x18\xff\xff\xff\xff\xff\xff\xff\x0f\x98\xb5\x18\x01H\x04\x88\x01\x01\x12\"\n\x05\x63ount\x18\x08 \x01(\rB\x0e\xbaH\x06*\x04\x18\x08(\x01\xaa\xb5\x18\x01\x31H\x05\x88\x01\x01\x12\x35\n\x05model\x18\t \x01(\tB&\xbaH\x1fr\x1d\x18@2\x19^([a-z0-9][a-z0-9._-]*)?$\x90\xb5\x18\x01\x12:\n\tscheduler\x18\n \x01(\x0e\x32\x1d.callsheet.tasks.v1.SchedulerB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12O\n\x06\x66ormat\x18\x0b \x01(\x0e\x32\x1f.callsheet.tasks.v1.ImageFormatB\x1e\xbaH\x05\x82\x01\x02\x10\x01\xaa\xb5\x18\x12\"IMAGE_FORMAT_PNG\":t\x8a\xb5\x18p\n\x03gpu\x10\x05\x18\x03\"\x12\n\x02\x08\n\x11\x00\x00\x00\x00\x00\x00\x00@\x1a\x03\x08\xf0\x01*\x03\x08\xd8\x04\x32\x02\x08\x05\x38\x03J\x04\x08\x80\xa3\x05R&callsheet.tasks.v1.GenerateImageOutputZ\x16image-focus-exposure-1`\x01\x42\x08\n\x06_widthB\t\n\x07_heightB\x08\n\x06_stepsB\x11\n\x0f_guidance_scaleB\x07\n\x05_seedB\x08\n\x06_count\"\xd1\x01\n\x13GenerateImageOutput\x12,\n\x06images\x18\x01 \x03(\x0b\x32\x1c.callsheet.tasks.v1.Artifact\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\r\n\x05model\x18\x03 \x01(\t\x12\x16\n\x0emodel_revision\x18\x04 \x01(\t\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12\r\n\x05steps\x18\x07 \x01(\r\x12\x16\n\x0eguidance_scale\x18\x08 \x01(\x02\x12\x11\n\tscheduler\x18\t \x01(\t*\x9b\x01\n\tScheduler\x12\x19\n\x15SCHEDULER_UNSPECIFIED\x10\x00\x12\x13\n\x0fSCHEDULER_EULER\x10\x01\x12\x1d\n\x19SCHEDULER_EULER_ANCESTRAL\x10\x02\x12\x12\n\x0eSCHEDULER_DDIM\x10\x03\x12\x16\n\x12SCHEDULER_DPMPP_2M\x10\x04\x12\x13\n\x0fSCHEDULER_UNIPC\x10\x05*o\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x01\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x02\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,35 +35,35 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'callsheet.tasks.v1.generate
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['prompt']._loaded_options = None
-  _globals['_GENERATEIMAGEINPUT'].fields_by_name['prompt']._serialized_options = b'\272H\007r\005\020\001\030\320\017'
+  _globals['_GENERATEIMAGEINPUT'].fields_by_name['prompt']._serialized_options = b'\272H\007r\005\020\001\030\320\017\260\265\030\001'
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['negative_prompt']._loaded_options = None
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['negative_prompt']._serialized_options = b'\272H\005r\003\030\320\017'
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['width']._loaded_options = None
-  _globals['_GENERATEIMAGEINPUT'].fields_by_name['width']._serialized_options = b'\272HW*\005\030\200\020(@\272\001M\n\"generate_image.width.multiple_of_8\022\026must be divisible by 8\032\017this % 8u == 0u'
+  _globals['_GENERATEIMAGEINPUT'].fields_by_name['width']._serialized_options = b'\272HW*\005\030\200\020(@\272\001M\n\"generate_image.width.multiple_of_8\022\026must be divisible by 8\032\017this % 8u == 0u\240\265\030\001'
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['height']._loaded_options = None
-  _globals['_GENERATEIMAGEINPUT'].fields_by_name['height']._serialized_options = b'\272HX*\005\030\200\020(@\272\001N\n#generate_image.height.multiple_of_8\022\026must be divisible by 8\032\017this % 8u == 0u'
+  _globals['_GENERATEIMAGEINPUT'].fields_by_name['height']._serialized_options = b'\272HX*\005\030\200\020(@\272\001N\n#generate_image.height.multiple_of_8\022\026must be divisible by 8\032\017this % 8u == 0u\240\265\030\001'
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['steps']._loaded_options = None
-  _globals['_GENERATEIMAGEINPUT'].fields_by_name['steps']._serialized_options = b'\272H\007*\005\030\226\001(\001'
+  _globals['_GENERATEIMAGEINPUT'].fields_by_name['steps']._serialized_options = b'\272H\007*\005\030\226\001(\001\240\265\030\001'
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['guidance_scale']._loaded_options = None
-  _globals['_GENERATEIMAGEINPUT'].fields_by_name['guidance_scale']._serialized_options = b'\272H\016\n\014\035\000\000\360A-\000\000\000\000@\001'
+  _globals['_GENERATEIMAGEINPUT'].fields_by_name['guidance_scale']._serialized_options = b'\272H\016\n\014\035\000\000\360A-\000\000\000\000@\001\240\265\030\001'
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['seed']._loaded_options = None
-  _globals['_GENERATEIMAGEINPUT'].fields_by_name['seed']._serialized_options = b'\272H\0132\t\030\377\377\377\377\377\377\377\017'
+  _globals['_GENERATEIMAGEINPUT'].fields_by_name['seed']._serialized_options = b'\272H\0132\t\030\377\377\377\377\377\377\377\017\230\265\030\001'
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['count']._loaded_options = None
-  _globals['_GENERATEIMAGEINPUT'].fields_by_name['count']._serialized_options = b'\272H\006*\004\030\010(\001'
+  _globals['_GENERATEIMAGEINPUT'].fields_by_name['count']._serialized_options = b'\272H\006*\004\030\010(\001\252\265\030\0011'
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['model']._loaded_options = None
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['model']._serialized_options = b'\272H\037r\035\030@2\031^([a-z0-9][a-z0-9._-]*)?$\220\265\030\001'
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['scheduler']._loaded_options = None
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['scheduler']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_GENERATEIMAGEINPUT'].fields_by_name['format']._loaded_options = None
-  _globals['_GENERATEIMAGEINPUT'].fields_by_name['format']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_GENERATEIMAGEINPUT'].fields_by_name['format']._serialized_options = b'\272H\005\202\001\002\020\001\252\265\030\022\"IMAGE_FORMAT_PNG\"'
   _globals['_GENERATEIMAGEINPUT']._loaded_options = None
-  _globals['_GENERATEIMAGEINPUT']._serialized_options = b'\212\265\030P\n\003gpu\020\005\030\003\"\022\n\002\010\n\021\000\000\000\000\000\000\000@\032\003\010\360\001*\003\010\330\0042\002\010\0058\003R&callsheet.tasks.v1.GenerateImageOutput'
-  _globals['_SCHEDULER']._serialized_start=1161
-  _globals['_SCHEDULER']._serialized_end=1316
-  _globals['_IMAGEFORMAT']._serialized_start=1318
-  _globals['_IMAGEFORMAT']._serialized_end=1429
+  _globals['_GENERATEIMAGEINPUT']._serialized_options = b'\212\265\030p\n\003gpu\020\005\030\003\"\022\n\002\010\n\021\000\000\000\000\000\000\000@\032\003\010\360\001*\003\010\330\0042\002\010\0058\003J\004\010\200\243\005R&callsheet.tasks.v1.GenerateImageOutputZ\026image-focus-exposure-1`\001'
+  _globals['_SCHEDULER']._serialized_start=1244
+  _globals['_SCHEDULER']._serialized_end=1399
+  _globals['_IMAGEFORMAT']._serialized_start=1401
+  _globals['_IMAGEFORMAT']._serialized_end=1512
   _globals['_GENERATEIMAGEINPUT']._serialized_start=162
-  _globals['_GENERATEIMAGEINPUT']._serialized_end=946
-  _globals['_GENERATEIMAGEOUTPUT']._serialized_start=949
-  _globals['_GENERATEIMAGEOUTPUT']._serialized_end=1158
+  _globals['_GENERATEIMAGEINPUT']._serialized_end=1029
+  _globals['_GENERATEIMAGEOUTPUT']._serialized_start=1032
+  _globals['_GENERATEIMAGEOUTPUT']._serialized_end=1241
 # @@protoc_insertion_point(module_scope)

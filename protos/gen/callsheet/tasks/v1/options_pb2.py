@@ -26,17 +26,17 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n callsheet/tasks/v1/options.proto\x12\x12\x63\x61llsheet.tasks.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"u\n\x07\x42\x61\x63koff\x12*\n\x07initial\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nmultiplier\x18\x02 \x01(\x01\x12*\n\x07maximum\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe9\x02\n\x08TaskType\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x10\n\x08priority\x18\x02 \x01(\r\x12\x14\n\x0cmax_attempts\x18\x03 \x01(\r\x12,\n\x07\x62\x61\x63koff\x18\x04 \x01(\x0b\x32\x1b.callsheet.tasks.v1.Backoff\x12-\n\ntime_limit\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cgrace_period\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x0eresource_class\x18\x07 \x01(\x0e\x32!.callsheet.tasks.v1.ResourceClass\x12\x1a\n\x12memory_limit_bytes\x18\x08 \x01(\x04\x12,\n\tcache_ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0boutput_type\x18\n \x01(\t*}\n\rResourceClass\x12\x1e\n\x1aRESOURCE_CLASS_UNSPECIFIED\x10\x00\x12\x19\n\x15RESOURCE_CLASS_WORKER\x10\x01\x12\x16\n\x12RESOURCE_CLASS_CPU\x10\x02\x12\x19\n\x15RESOURCE_CLASS_DEVICE\x10\x03:R\n\ttask_type\x12\x1f.google.protobuf.MessageOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1c.callsheet.tasks.v1.TaskType:.\n\x05model\x12\x1d.google.protobuf.FieldOptions\x18\xd2\x86\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n callsheet/tasks/v1/options.proto\x12\x12\x63\x61llsheet.tasks.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"u\n\x07\x42\x61\x63koff\x12*\n\x07initial\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nmultiplier\x18\x02 \x01(\x01\x12*\n\x07maximum\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x99\x03\n\x08TaskType\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x10\n\x08priority\x18\x02 \x01(\r\x12\x14\n\x0cmax_attempts\x18\x03 \x01(\r\x12,\n\x07\x62\x61\x63koff\x18\x04 \x01(\x0b\x32\x1b.callsheet.tasks.v1.Backoff\x12-\n\ntime_limit\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cgrace_period\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x0eresource_class\x18\x07 \x01(\x0e\x32!.callsheet.tasks.v1.ResourceClass\x12\x1a\n\x12memory_limit_bytes\x18\x08 \x01(\x04\x12,\n\tcache_ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0boutput_type\x18\n \x01(\t\x12\x17\n\x0fquality_measure\x18\x0b \x01(\t\x12\x15\n\rwants_context\x18\x0c \x01(\x08*}\n\rResourceClass\x12\x1e\n\x1aRESOURCE_CLASS_UNSPECIFIED\x10\x00\x12\x19\n\x15RESOURCE_CLASS_WORKER\x10\x01\x12\x16\n\x12RESOURCE_CLASS_CPU\x10\x02\x12\x19\n\x15RESOURCE_CLASS_DEVICE\x10\x03:R\n\ttask_type\x12\x1f.google.protobuf.MessageOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1c.callsheet.tasks.v1.TaskType:.\n\x05model\x12\x1d.google.protobuf.FieldOptions\x18\xd2\x86\x03 \x01(\x08:-\n\x04seed\x12\x1d.google.protobuf.FieldOptions\x18\xd3\x86\x03 \x01(\x08:6\n\rmodel_default\x12\x1d.google.protobuf.FieldOptions\x18\xd4\x86\x03 \x01(\x08:4\n\x0bunset_means\x12\x1d.google.protobuf.FieldOptions\x18\xd5\x86\x03 \x01(\t:.\n\x05\x61\x62out\x12\x1d.google.protobuf.FieldOptions\x18\xd6\x86\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'callsheet.tasks.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RESOURCECLASS']._serialized_start=605
-  _globals['_RESOURCECLASS']._serialized_end=730
+  _globals['_RESOURCECLASS']._serialized_start=653
+  _globals['_RESOURCECLASS']._serialized_end=778
   _globals['_BACKOFF']._serialized_start=122
   _globals['_BACKOFF']._serialized_end=239
   _globals['_TASKTYPE']._serialized_start=242
-  _globals['_TASKTYPE']._serialized_end=603
+  _globals['_TASKTYPE']._serialized_end=651
 # @@protoc_insertion_point(module_scope)

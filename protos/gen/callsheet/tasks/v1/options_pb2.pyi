@@ -95,6 +95,8 @@ class TaskType(message.Message):
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: builtins.int
     CACHE_TTL_FIELD_NUMBER: builtins.int
     OUTPUT_TYPE_FIELD_NUMBER: builtins.int
+    QUALITY_MEASURE_FIELD_NUMBER: builtins.int
+    WANTS_CONTEXT_FIELD_NUMBER: builtins.int
     queue: builtins.str
     """The queue that carries the type's tasks. All types of one queue share one resource class."""
     priority: builtins.int
@@ -107,6 +109,12 @@ class TaskType(message.Message):
     """How much memory one attempt's runner may hold, in bytes. Zero: the worker's own limit."""
     output_type: builtins.str
     """The full name of the output message."""
+    quality_measure: builtins.str
+    """The measure that scores outputs of this type, such as image-focus-exposure-1. Empty: none does."""
+    wants_context: builtins.bool
+    """Whether an attempt is given what the project knows about the task, and tasks like it. It is data for the
+    handler, which may come late, incomplete or not at all.
+    """
     @builtins.property
     def backoff(self) -> Backoff:
         """How long to wait between attempts."""
@@ -121,7 +129,9 @@ class TaskType(message.Message):
 
     @builtins.property
     def cache_ttl(self) -> duration_pb2.Duration:
-        """How long a result may be reused for an equal input. Unset: never."""
+        """How long a result may be reused for an equal input, at most 30 days. Unset: never. Set only for a type whose
+        output depends on nothing but its input and its models, and so not on the context of the attempt.
+        """
 
     def __init__(
         self,
@@ -136,16 +146,30 @@ class TaskType(message.Message):
         memory_limit_bytes: builtins.int = ...,
         cache_ttl: duration_pb2.Duration | None = ...,
         output_type: builtins.str = ...,
+        quality_measure: builtins.str = ...,
+        wants_context: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["backoff", b"backoff", "cache_ttl", b"cache_ttl", "grace_period", b"grace_period", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["backoff", b"backoff", "cache_ttl", b"cache_ttl", "grace_period", b"grace_period", "max_attempts", b"max_attempts", "memory_limit_bytes", b"memory_limit_bytes", "output_type", b"output_type", "priority", b"priority", "queue", b"queue", "resource_class", b"resource_class", "time_limit", b"time_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["backoff", b"backoff", "cache_ttl", b"cache_ttl", "grace_period", b"grace_period", "max_attempts", b"max_attempts", "memory_limit_bytes", b"memory_limit_bytes", "output_type", b"output_type", "priority", b"priority", "quality_measure", b"quality_measure", "queue", b"queue", "resource_class", b"resource_class", "time_limit", b"time_limit", "wants_context", b"wants_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 TASK_TYPE_FIELD_NUMBER: builtins.int
 MODEL_FIELD_NUMBER: builtins.int
+SEED_FIELD_NUMBER: builtins.int
+MODEL_DEFAULT_FIELD_NUMBER: builtins.int
+UNSET_MEANS_FIELD_NUMBER: builtins.int
+ABOUT_FIELD_NUMBER: builtins.int
 task_type: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.MessageOptions, TaskType]
 """Marks a message as the input of a task type."""
 model: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.bool]
 """Marks a string as the name of a model in the catalogue of models; empty means its default model."""
+seed: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.bool]
+"""Marks the number that all chance in a task starts from: while it is unset, equal inputs have different outputs."""
+model_default: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.bool]
+"""Marks a field that, unset, has the value of the same name of the input's model in the catalogue."""
+unset_means: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.str]
+"""What an unset field means, in protobuf JSON: so two inputs that mean the same are known to be equal."""
+about: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.bool]
+"""Marks words that tell what a task is about: it is found again by them, and what is known is looked up by them."""

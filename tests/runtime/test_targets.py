@@ -2,7 +2,7 @@
 
 import pytest
 
-from callsheet.sidecar.targets import NOWHERE, TargetRefused, origin_of, parse_target
+from callsheet.runtime.targets import NOWHERE, TargetRefused, origin_of, parse_target
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,8 @@ def test_a_url_tells_who_is_dialled(url: str, origin: str, path: bytes, host: by
         "https://[::1",
         "https://a\x00b/",
         "//media.example/",
+        "http://①②⑦.⓪.⓪.①/",
+        "http://0177.0.0.1/",
     ],
 )
 def test_what_cannot_be_dialled_is_refused(url: str) -> None:

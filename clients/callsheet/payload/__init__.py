@@ -1,0 +1,1 @@
+"""PayloadCMS over REST: its media collection, asked before anything is uploaded."""

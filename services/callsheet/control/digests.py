@@ -1,0 +1,139 @@
+"""What equal submissions have in common: a digest of all that their output follows from."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, cast
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from callsheet.ledger.acceptance import ReuseWish
+from callsheet.ledger.catalog import TaskType
+from callsheet.runtime.models import Catalogue, Model
+from callsheet.tasks.v1 import options_pb2
+from callsheet.v1.task_service_pb2 import REUSE_MODE_RESULT_OR_JOIN, SubmitTaskRequest
+from callsheet.v1.task_spec_pb2 import TaskSpec
+
+#: Stands before everything that is digested. It grows when the same input would mean another
+#: output, or be digested in another way: then nothing that was kept before is equal any more.
+VERSION: Final = "callsheet-reuse-1"
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """The fields of an input message by what the contract says of them."""
+
+    models: tuple[str, ...]
+    seeds: tuple[str, ...]
+    model_defaults: tuple[str, ...]
+    meanings: Mapping[str, object]
+
+
+class SpecDigests:
+    """Digests specs by the catalogue of models; one for all calls."""
+
+    def __init__(self, task_types: Mapping[str, TaskType], models: Catalogue) -> None:
+        self._models = models
+        self._fields = {
+            name: _fields_of(_input_of(name))
+            for name, kind in task_types.items()
+            if kind.cache_ttl is not None
+        }
+
+    def wish(self, request: SubmitTaskRequest) -> ReuseWish | None:
+        """Return by what a checked submission may be answered; None: only by a task of its own."""
+        if not request.HasField("reuse") or not request.reuse.mode:
+            return None
+        digest = self.digest(request.spec)
+        if digest is None:
+            return None
+        limited = request.reuse.HasField("max_age")
+        return ReuseWish(
+            digest,
+            joins=request.reuse.mode == REUSE_MODE_RESULT_OR_JOIN,
+            max_age=request.reuse.max_age.ToTimedelta() if limited else None,
+        )
+
+    def digest(self, spec: TaskSpec) -> str | None:
+        """Return the digest of all that the task's output follows from, in hexadecimal digits.
+
+        None: it follows from more than the spec says, as when no seed is set or a model may change.
+        """
+        task_type = spec.WhichOneof("input") or ""
+        fields = self._fields.get(task_type)
+        if fields is None:
+            return None
+        whole = TaskSpec()
+        whole.CopyFrom(spec)
+        input_message: Message = getattr(whole, task_type)
+        if not all(input_message.HasField(seed) for seed in fields.seeds):
+            return None
+        models = [self._models.find(str(getattr(input_message, name))) for name in fields.models]
+        if not all(model.pin for model in models):
+            return None
+        _fill_in(input_message, fields, models)
+        parts = (VERSION, *(model.pin for model in models))
+        digest = sha256("\0".join(parts).encode() + b"\0")
+        # What this version does not know of the input is digested too: it may mean something.
+        digest.update(whole.SerializeToString(deterministic=True))
+        return digest.hexdigest()
+
+
+def _fill_in(input_message: Message, fields: _Fields, models: list[Model]) -> None:
+    """Set every field that is unset to what it means."""
+    for name, model in zip(fields.models, models, strict=True):
+        setattr(input_message, name, model.name)
+    for name in fields.model_defaults:
+        if not input_message.HasField(name):
+            setattr(input_message, name, getattr(models[0], f"default_{name}"))
+    for name, meaning in fields.meanings.items():
+        if _is_unset(input_message, name):
+            json_format.ParseDict({name: meaning}, input_message)
+
+
+def _is_unset(message: Message, name: str) -> bool:
+    field = message.DESCRIPTOR.fields_by_name[name]
+    if field.has_presence:
+        return not message.HasField(name)
+    return getattr(message, name) == field.default_value
+
+
+def _fields_of(descriptor: Descriptor) -> _Fields:
+    """Return what is said of the message's fields. Refuses a contract that contradicts itself."""
+    found = _Fields(
+        models=tuple(_marked(descriptor, "model")),
+        seeds=tuple(_marked(descriptor, "seed")),
+        model_defaults=tuple(_marked(descriptor, "model_default")),
+        meanings={
+            name: json.loads(_option(descriptor, name, "unset_means"))
+            for name in _marked(descriptor, "unset_means")
+        },
+    )
+    for name in (*found.seeds, *found.model_defaults):
+        if not descriptor.fields_by_name[name].has_presence:
+            raise ValueError(f"{descriptor.name}.{name}: it must be known when it is unset")
+    if found.model_defaults and not found.models:
+        raise ValueError(f"{descriptor.name}: there is no model to take defaults from")
+    return found
+
+
+def _marked(descriptor: Descriptor, option: str) -> Iterator[str]:
+    for field in descriptor.fields:
+        if _option(descriptor, field.name, option):
+            yield field.name
+
+
+def _option(descriptor: Descriptor, field: str, option: str) -> str:
+    extension = getattr(options_pb2, option)
+    options = descriptor.fields_by_name[field].GetOptions()
+    return cast("str", options.Extensions[extension])
+
+
+def _input_of(task_type: str) -> Descriptor:
+    arm: FieldDescriptor = TaskSpec.DESCRIPTOR.fields_by_name[task_type]
+    if arm.message_type is None:
+        raise ValueError(f"{task_type}: an arm of TaskSpec.input is a message")
+    return arm.message_type

@@ -1,0 +1,53 @@
+"""The sidecar's part for the brain, put together from the settings."""
+
+import asyncio
+import os
+import secrets
+import socket
+from typing import Final
+
+from callsheet.ledger.graph_progress import GraphProgress
+from callsheet.ledger.ids import RandomIds
+from callsheet.ledger.index import Keys
+from callsheet.ledger.redis_connection import RedisConnection
+from callsheet.ledger.redis_log import RedisLog
+from callsheet.ledger.redis_registry import RedisRegistry
+from callsheet.ledger.redis_store import RedisStore
+from callsheet.runtime.brain import brain_of
+from callsheet.runtime.redis import connect_ledger
+from callsheet.runtime.settings import Settings
+from callsheet.sidecar.brain_sink import BrainSink
+from callsheet.sidecar.brain_source import FactSource
+
+#: Of its own, so that webhooks never wait behind the brain's reads: the log, a read, the role.
+_CONNECTIONS: Final = 3
+
+
+async def run_brain_part(settings: Settings, stop: asyncio.Event) -> None:
+    """Tell the brain until told to stop; without a brain return at once.
+
+    Raises:
+        OSError: CALLSHEET_BRAIN_CA_FILE cannot be read, or is none.
+    """
+    ids = RandomIds()
+    brain = brain_of(settings, jitter=ids.jitter)
+    if brain is None or settings.redis_url is None:
+        return
+    redis = await connect_ledger(
+        settings.redis_url, max_connections=_CONNECTIONS, client_name="callsheet-sidecar-brain"
+    )
+    try:
+        keys, connection = Keys(settings.cell), RedisConnection(redis)
+        async with brain:
+            sink = BrainSink(
+                brain=brain,
+                log=RedisLog(connection, keys, new_epoch=ids.epoch),
+                source=FactSource(RedisStore(connection, keys), keys),
+                progress=GraphProgress(connection, keys),
+                registry=RedisRegistry(connection, keys),
+                holder=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+                hold=settings.lease,
+            )
+            await sink.run(stop)
+    finally:
+        await redis.aclose()

@@ -1,0 +1,176 @@
+"""What two submissions must have in common to be equal: all that their output follows from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import pytest
+from google.protobuf.message import Message
+
+from callsheet.control.digests import SpecDigests
+from callsheet.ledger.acceptance import ReuseWish
+from callsheet.ledger.catalog import task_types
+from callsheet.runtime.models import BUILT_IN, Catalogue, Model, load_catalogue
+from callsheet.tasks.v1 import options_pb2
+from callsheet.tasks.v1.generate_image_pb2 import (
+    IMAGE_FORMAT_PNG,
+    IMAGE_FORMAT_WEBP,
+    SCHEDULER_DDIM,
+    GenerateImageInput,
+)
+from callsheet.tasks.v1.ping_pb2 import PingInput
+from callsheet.v1.task_service_pb2 import (
+    REUSE_MODE_RESULT,
+    REUSE_MODE_RESULT_OR_JOIN,
+    SubmitTaskRequest,
+)
+from callsheet.v1.task_spec_pb2 import TaskSpec
+
+DIGESTS: Final = SpecDigests(task_types(), load_catalogue(None))
+COMMIT: Final = "462165984030d82259a11f4367a4eed129e94a7b"
+
+
+def spec(**fields: object) -> TaskSpec:
+    wanted = GenerateImageInput(prompt="a fox", seed=7)
+    for name, value in fields.items():
+        setattr(wanted, name, value)
+    return TaskSpec(generate_image=wanted)
+
+
+def hub(revision: str, *, steps: int = 30) -> Catalogue:
+    """Return a catalogue of one model of the hub."""
+    model = Model(
+        name="sdxl",
+        path=None,
+        hub_id="someone/sdxl",
+        revision=revision,
+        family="sdxl",
+        default_width=1024,
+        default_height=1024,
+        default_steps=steps,
+        default_guidance_scale=5.0,
+    )
+    return Catalogue(MappingProxyType({"sdxl": model}), default="sdxl")
+
+
+def digest_by(catalogue: Catalogue, wanted: TaskSpec) -> str | None:
+    return SpecDigests(task_types(), catalogue).digest(wanted)
+
+
+def test_the_digest_is_the_same_in_every_version() -> None:
+    """When this fails, equal submissions are no longer found: raise digests.VERSION with it."""
+    assert DIGESTS.digest(spec()) == GOLDEN
+
+
+GOLDEN: Final = "76f466c7199f5e2bc0ab8e2727339c7a4829f3855858924b87ce5b700a535c58"
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"model": BUILT_IN.name},
+        {"width": BUILT_IN.default_width, "height": BUILT_IN.default_height},
+        {"steps": BUILT_IN.default_steps},
+        {"guidance_scale": BUILT_IN.default_guidance_scale},
+        {"count": 1},
+        {"format": IMAGE_FORMAT_PNG},
+        {"negative_prompt": ""},
+    ],
+)
+def test_a_default_that_is_written_out_makes_no_difference(same: Mapping[str, object]) -> None:
+    assert DIGESTS.digest(spec(**same)) == DIGESTS.digest(spec())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"prompt": "a hen"},
+        {"seed": 8},
+        {"seed": 0},
+        {"width": 128},
+        {"guidance_scale": 0.0},
+        {"count": 2},
+        {"format": IMAGE_FORMAT_WEBP},
+        {"scheduler": SCHEDULER_DDIM},
+        {"negative_prompt": "rain"},
+    ],
+)
+def test_whatever_else_is_asked_for_is_another_digest(other: Mapping[str, object]) -> None:
+    digest = DIGESTS.digest(spec(**other))
+    assert digest is not None
+    assert digest != DIGESTS.digest(spec())
+
+
+def test_what_is_asked_for_is_left_as_it_was() -> None:
+    wanted = spec()
+    DIGESTS.digest(wanted)
+    assert wanted == spec()
+
+
+def test_what_only_newer_clients_know_is_another_digest() -> None:
+    newer = spec().SerializeToString()
+    wanted = TaskSpec.FromString(newer)
+    wanted.generate_image.MergeFromString(b"\xa0\x3f\x01")  # a field 1012 that is not known here
+    assert DIGESTS.digest(wanted) != DIGESTS.digest(spec())
+
+
+def test_without_a_seed_nothing_is_equal() -> None:
+    assert DIGESTS.digest(TaskSpec(generate_image=GenerateImageInput(prompt="a fox"))) is None
+
+
+def test_a_type_without_a_cache_ttl_is_never_equal() -> None:
+    assert DIGESTS.digest(TaskSpec(ping=PingInput(echo="a"))) is None
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:8]])
+def test_a_model_that_may_change_is_never_equal(revision: str) -> None:
+    assert digest_by(hub(revision), spec()) is None
+
+
+def test_a_model_in_a_folder_may_change(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(
+        '[models.own]\npath = "own"\nfamily = "sdxl"\nwidth = 64\nheight = 64\n'
+        "steps = 8\nguidance_scale = 5"
+    )
+    assert digest_by(load_catalogue(file), spec()) is None
+
+
+def test_another_revision_of_the_model_is_another_digest() -> None:
+    ours, theirs = (digest_by(hub(revision), spec()) for revision in (COMMIT, COMMIT[::-1]))
+    assert None not in {ours, theirs}
+    assert ours != theirs
+
+
+def test_another_default_of_the_model_is_another_digest() -> None:
+    before, after = (digest_by(hub(COMMIT, steps=steps), spec()) for steps in (30, 20))
+    assert before != after
+    assert digest_by(hub(COMMIT, steps=20), spec(steps=30)) == before
+
+
+def test_a_submission_wishes_only_what_it_says() -> None:
+    request = SubmitTaskRequest(spec=spec())
+    assert DIGESTS.wish(request) is None
+    request.reuse.SetInParent()
+    assert DIGESTS.wish(request) is None
+    digest = DIGESTS.digest(spec()) or ""
+    request.reuse.mode = REUSE_MODE_RESULT
+    assert DIGESTS.wish(request) == ReuseWish(digest)
+    request.reuse.mode = REUSE_MODE_RESULT_OR_JOIN
+    request.reuse.max_age.FromSeconds(60)
+    wish = DIGESTS.wish(request)
+    assert wish is not None
+    assert wish.joins
+    assert wish.max_age is not None
+    assert wish.max_age.total_seconds() == 60
+
+
+@pytest.mark.parametrize("name", [name for name, kind in task_types().items() if kind.cache_ttl])
+def test_a_type_that_is_cached_marks_its_chance_and_its_models(name: str) -> None:
+    """A type without chance has no seed; one that draws numbers must have marked where from."""
+    wanted: Message = getattr(TaskSpec(), name)
+    fields = wanted.DESCRIPTOR.fields
+    seeds = [f for f in fields if f.GetOptions().Extensions[options_pb2.seed]]
+    assert [field.name for field in seeds] == [f.name for f in fields if f.name == "seed"]
+    assert all(field.has_presence for field in seeds)

@@ -1,0 +1,50 @@
+"""What is noted of a task that has ended, in every store."""
+
+import pytest
+
+from callsheet.ledger import machine
+from callsheet.ledger.codec import decode_task
+from callsheet.ledger.errors import IllegalTransition
+from callsheet.ledger.model import RegisteredMedia, TaskState
+from tests.support.ledgers import OWNER, Cell, ping
+from tests.support.work import succeeded
+
+MEDIA = (RegisteredMedia("s3://films/a.png", "7"), RegisteredMedia("s3://films/b.png", "8f3"))
+
+
+async def test_a_note_on_a_final_task_moves_it_nowhere(plane: Cell) -> None:
+    """It stays final, ended when it ended, and is forgotten when it would have been."""
+    task = await plane.ledger.submit(OWNER, ping())
+    ended = await succeeded(plane, task.id)
+    keys = (
+        plane.keys.final,
+        plane.keys.project("default"),
+        plane.keys.project_final("default", TaskState.SUCCEEDED),
+        plane.keys.project_live("default"),
+        plane.keys.leases,
+    )
+    places = [await plane.store.members(key, limit=9) for key in keys]
+    noted = await plane.writer.change(ended, lambda task: machine.register_media(task, MEDIA))
+    (stored,) = await plane.store.read([task.id])
+    assert stored is not None
+    assert decode_task(stored) == noted == await plane.folded(task.id)
+    assert (noted.media, noted.end_time) == (MEDIA, ended.end_time)
+    assert noted.update_time > ended.update_time
+    assert [await plane.store.members(key, limit=9) for key in keys] == places
+
+
+async def test_it_is_noted_once(plane: Cell) -> None:
+    """Of two sidecars that both believe to be first, the second is told what was noted."""
+    task = await plane.ledger.submit(OWNER, ping())
+    ended = await succeeded(plane, task.id)
+    first = await plane.writer.change(ended, lambda task: machine.register_media(task, MEDIA[:1]))
+    second = await plane.writer.change(ended, lambda task: machine.register_media(task, MEDIA[1:]))
+    assert second.media == first.media == MEDIA[:1]
+    assert second.sequence == first.sequence
+
+
+async def test_a_task_that_did_not_succeed_has_no_media(plane: Cell) -> None:
+    task = await plane.ledger.submit(OWNER, ping())
+    cancelled = await plane.ledger.cancel(OWNER, task.id, reason="")
+    with pytest.raises(IllegalTransition):
+        await plane.writer.change(cancelled, lambda task: machine.register_media(task, MEDIA))
