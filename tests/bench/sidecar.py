@@ -17,6 +17,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from callsheet.brain.brain import Brain
 from callsheet.brain.transport import Dialling
+from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput
 from callsheet.tasks.v1.ping_pb2 import PingInput
 from callsheet.v1.task_pb2 import Callback
 from callsheet.v1.task_service_pb2 import CancelTaskRequest, SubmitTaskRequest, SubmitTasksRequest
@@ -35,6 +36,8 @@ _LOOK: Final = timedelta(milliseconds=50)
 _LAST_LOOK: Final = timedelta(milliseconds=2)
 #: No worker takes a task before the bench is over.
 _LATER: Final = Duration(seconds=86_400)
+_PLACES: Final = ("a harbour", "a kitchen", "a station hall", "a forest road", "a rooftop")
+_LIGHTS: Final = ("at dawn", "in the rain", "by candlelight", "under neon", "at noon", "in fog")
 
 Note = Callable[[str, Figure], None]
 
@@ -80,7 +83,7 @@ async def _webhook_rate(plane: Plane, receiver: Receiver) -> Figure:
     request = SubmitTaskRequest(
         spec=TaskSpec(ping=PingInput()), callback=Callback(url=receiver.url)
     )
-    await _submit(plane, request, WEBHOOKS)
+    await _submit(plane, [request] * WEBHOOKS)
     with plane.worker([sys.executable, "-m", "callsheet.worker"]):
         await _until(lambda: _finals(plane), WEBHOOKS)
     with _sidecar(plane):
@@ -111,8 +114,7 @@ async def _cancelled_and_received(plane: Plane, receiver: Receiver) -> None:
 
 async def _drain(plane: Plane, receiver: Receiver, note: Note, *, alone: float) -> None:
     """What the brain takes a second while it catches up, and what webhooks notice of it."""
-    request = SubmitTaskRequest(spec=TaskSpec(ping=PingInput()), delay=_LATER)
-    await _submit(plane, request, BACKLOG)
+    await _submit(plane, [_image(number) for number in range(BACKLOG)])
     address, token = free_address(), secrets.token_urlsafe(32)
     url = f"ws://{address}/mcp"
     brain = [sys.executable, "-m", "callsheet.embedded.brain"]
@@ -141,9 +143,18 @@ def _sidecar(plane: Plane, **environment: str) -> AbstractContextManager[None]:
     return plane.process([sys.executable, "-m", "callsheet.sidecar"], **environment)
 
 
-async def _submit(plane: Plane, request: SubmitTaskRequest, count: int) -> None:
-    batch = SubmitTasksRequest(requests=[request] * BATCH)
-    for _ in range(count // BATCH):
+def _image(number: int) -> SubmitTaskRequest:
+    """A task with words of its own, for which the brain makes a vector."""
+    place, light = _PLACES[number % len(_PLACES)], _LIGHTS[number // len(_PLACES) % len(_LIGHTS)]
+    prompt = f"shot {number}: {place} {light}, wide angle, film still"
+    return SubmitTaskRequest(
+        spec=TaskSpec(generate_image=GenerateImageInput(prompt=prompt)), delay=_LATER
+    )
+
+
+async def _submit(plane: Plane, requests: Sequence[SubmitTaskRequest]) -> None:
+    for start in range(0, len(requests), BATCH):
+        batch = SubmitTasksRequest(requests=requests[start : start + BATCH])
         answer = await plane.stub.SubmitTasks(batch, metadata=plane.metadata, timeout=TIMEOUT)
         for result in answer.results:
             if not result.HasField("task"):
