@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from callsheet.brain.errors import BrainError, BrainUnavailable
+from callsheet.brain.errors import BrainError, BrainRefused, BrainUnavailable
+from callsheet.brain.transport import WebSocketTransport
 from tests.support.authorities import Authority
 from tests.support.brains import (
     TOKEN,
@@ -64,6 +65,36 @@ async def test_a_connection_whose_other_end_is_silent_is_noticed(
         answer = await brain.store_task_events([fact("t1", 1)])
         assert answer.written + answer.repeated == 1
     assert len(small_brain.facts()) == 1
+
+
+@pytest.mark.parametrize("code", [-32000, -32001])
+async def test_an_error_by_a_code_of_lost_connections_is_a_refusal_while_the_connection_stands(
+    small_brain: SmallBrainProcess, code: int
+) -> None:
+    async with client_of(small_brain.url) as brain:
+        await connected(brain)
+        small_brain.feels(error=code)
+        with pytest.raises(BrainRefused, match="as JSON-RPC says it"):
+            await brain.health_check()
+        small_brain.feels()
+        assert (await brain.health_check()).status == "ok"
+
+
+async def test_a_connection_that_a_call_calls_lost_is_made_anew(
+    small_brain: SmallBrainProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with client_of(small_brain.url) as brain:
+        await connected(brain)
+        # Given a loss that a call notices, while the socket's end is not seen yet
+        small_brain.feels(error=-32000)
+        with monkeypatch.context() as patch:
+            patch.setattr(WebSocketTransport, "is_over", property(lambda _: True))
+            with pytest.raises(BrainUnavailable):
+                await brain.health_check()
+        small_brain.feels()
+        # Then the owner connects again
+        await connected(brain)
+        assert (await brain.health_check()).status == "ok"
 
 
 async def test_a_silent_end_is_noticed_though_our_own_buffers_are_full(

@@ -6,11 +6,13 @@ from types import MappingProxyType
 from typing import Final
 
 import pytest
+from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 
 from callsheet.control.digests import SpecDigests
 from callsheet.ledger.acceptance import ReuseWish
 from callsheet.ledger.catalog import task_types
+from callsheet.ledger.model import PinnedModel
 from callsheet.runtime.models import BUILT_IN, Catalogue, Model, load_catalogue
 from callsheet.tasks.v1 import options_pb2
 from callsheet.tasks.v1.generate_image_pb2 import (
@@ -156,7 +158,8 @@ def test_a_submission_wishes_only_what_it_says() -> None:
     assert DIGESTS.wish(request) is None
     digest = DIGESTS.digest(spec()) or ""
     request.reuse.mode = REUSE_MODE_RESULT
-    assert DIGESTS.wish(request) == ReuseWish(digest)
+    models = (PinnedModel("model", BUILT_IN.name),)
+    assert DIGESTS.wish(request) == ReuseWish(digest, models=models)
     request.reuse.mode = REUSE_MODE_RESULT_OR_JOIN
     request.reuse.max_age.FromSeconds(60)
     wish = DIGESTS.wish(request)
@@ -164,6 +167,23 @@ def test_a_submission_wishes_only_what_it_says() -> None:
     assert wish.joins
     assert wish.max_age is not None
     assert wish.max_age.total_seconds() == 60
+
+
+def test_a_wish_pins_the_model_by_its_revision() -> None:
+    request = SubmitTaskRequest(spec=spec())
+    request.reuse.mode = REUSE_MODE_RESULT
+    wish = SpecDigests(task_types(), hub(COMMIT)).wish(request)
+    assert wish is not None
+    assert wish.models == (PinnedModel("model", "sdxl", COMMIT),)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in task_types().items() if kind.cache_ttl])
+def test_the_output_of_a_type_that_is_cached_tells_which_models_ran(name: str) -> None:
+    kind = task_types()[name]
+    output = descriptor_pool.Default().FindMessageTypeByName(kind.output_type)
+    told = {field.name for field in output.fields if field.type == field.TYPE_STRING}
+    for field in kind.model_fields:
+        assert {field, f"{field}_revision"} <= told
 
 
 @pytest.mark.parametrize("name", [name for name, kind in task_types().items() if kind.cache_ttl])

@@ -99,7 +99,17 @@ def test_a_wrong_command_line_is_exit_2(callsheetd: Command, words: list[str]) -
 
 def test_the_text_for_help_names_every_command_and_exit_code(callsheetd: Command) -> None:
     text = callsheetd.answer("--help")
-    for word in ("up", "control", "upkeep", "worker", "sidecar", "keys", "webhooks", "settings"):
+    for word in (
+        "up",
+        "control",
+        "upkeep",
+        "worker",
+        "sidecar",
+        "keys",
+        "webhooks",
+        "media",
+        "settings",
+    ):
         assert re.search(rf"^    {word} +\w", text, re.MULTILINE), word
     for code in ("0", "1", "2", "3", "78", "130"):
         assert re.search(rf"^  {code} +\w", text, re.MULTILINE), code

@@ -48,6 +48,7 @@ from callsheet.ledger.model import (
     Failure,
     FailureReason,
     Knowledge,
+    PinnedModel,
     Progress,
     Quality,
     RegisteredMedia,
@@ -81,6 +82,7 @@ counts = st.integers(0, LARGEST)
 
 
 digests = st.binary(min_size=1, max_size=32).map(bytes.hex)
+pinned = st.lists(st.builds(PinnedModel, texts, texts, texts), max_size=2).map(tuple)
 #: What a float of 32 bits holds.
 scores = st.floats(-1, 1, width=32)
 
@@ -112,7 +114,7 @@ def submissions(draw: st.DrawFn) -> Submission:
         metadata=draw(st.dictionaries(texts, texts, max_size=3)),
         trace_parent=draw(texts),
         retry_of=draw(texts),
-        reuse=draw(st.none() | st.builds(ReuseTerms, digests, lengths)),
+        reuse=draw(st.none() | st.builds(ReuseTerms, digests, lengths, pinned)),
     )
 
 

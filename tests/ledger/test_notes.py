@@ -33,14 +33,17 @@ async def test_a_note_on_a_final_task_moves_it_nowhere(plane: Cell) -> None:
     assert [await plane.store.members(key, limit=9) for key in keys] == places
 
 
-async def test_it_is_noted_once(plane: Cell) -> None:
-    """Of two sidecars that both believe to be first, the second is told what was noted."""
+async def test_each_artifact_is_noted_once(plane: Cell) -> None:
+    """Of two sidecars that both believe to be first, the second adds only what was not noted."""
     task = await plane.ledger.submit(OWNER, ping())
     ended = await succeeded(plane, task.id)
     first = await plane.writer.change(ended, lambda task: machine.register_media(task, MEDIA[:1]))
-    second = await plane.writer.change(ended, lambda task: machine.register_media(task, MEDIA[1:]))
-    assert second.media == first.media == MEDIA[:1]
-    assert second.sequence == first.sequence
+    second = await plane.writer.change(ended, lambda task: machine.register_media(task, MEDIA))
+    assert (first.media, second.media) == (MEDIA[:1], MEDIA)
+    assert second == await plane.folded(task.id)
+    third = await plane.writer.change(ended, lambda task: machine.register_media(task, MEDIA))
+    assert third.sequence == second.sequence == first.sequence + 1
+    assert third.end_time == ended.end_time
 
 
 async def test_a_task_that_did_not_succeed_has_no_media(plane: Cell) -> None:

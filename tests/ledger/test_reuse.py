@@ -1,41 +1,41 @@
 """Submissions answered with what equal ones made, or are making: in every store."""
 
-import asyncio
-from collections import Counter
 from datetime import timedelta
 from typing import cast
 
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from callsheet.ledger import index
-from callsheet.ledger.acceptance import Accepted, Outcome, SubmitCommand
+from callsheet.ledger.acceptance import Accepted, Outcome, ReuseWish
 from callsheet.ledger.codec import event_of, parse_event
 from callsheet.ledger.errors import LedgerError, RequestIdReused
 from callsheet.ledger.events import TaskSubmitted, TaskSucceeded
 from callsheet.ledger.ledger import Ledger
-from callsheet.ledger.model import NO_USAGE, Task, TaskState
+from callsheet.ledger.model import NO_USAGE, PinnedModel, Task, TaskState
+from callsheet.ledger.pins import ran
 from callsheet.ledger.redis_connection import RedisConnection
 from callsheet.ledger.store import Applied, Commit, Guard
+from callsheet.tasks.v1.ping_pb2 import PingOutput
 from callsheet.upkeep.pruner import Pruner
-from tests.support.ledgers import OWNER, STRANGER, Cell, memory_cell, redis_cell
-from tests.support.reusing import SCORE, fail, image, succeed
-from tests.support.work import started
+from tests.support.ledgers import (
+    OWNER,
+    STRANGER,
+    Cell,
+    memory_cell,
+    redis_cell,
+)
+from tests.support.reusing import SCORE, accept, fail, image, made, succeed
 
 HOOK = "https://example.com/hook"
 HOUR = timedelta(hours=1)
-
-
-async def accept(plane: Cell, command: SubmitCommand) -> Accepted:
-    return await plane.ledger.accept(OWNER, command)
-
-
-async def made(plane: Cell, command: SubmitCommand) -> Task:
-    """Submit what nothing answers."""
-    task, outcome = await accept(plane, command)
-    assert outcome is Outcome.CREATED
-    return task
+#: Packed outputs of a type that is not known here, and of one that names no model.
+UNKNOWN = AnyMessage(type_url="type.googleapis.com/no.such.Type").SerializeToString()
+SAYS_NOTHING = AnyMessage(
+    type_url=f"type.googleapis.com/{PingOutput.DESCRIPTOR.full_name}"
+).SerializeToString()
 
 
 async def prune(plane: Cell, task: Task) -> bool:
@@ -161,55 +161,6 @@ async def test_what_did_not_succeed_answers_nobody(plane: Cell, end: str) -> Non
     await made(plane, image(joins=True))
 
 
-async def test_an_equal_task_in_flight_is_joined(plane: Cell) -> None:
-    task = await made(plane, image(joins=True))
-    assert await accept(plane, image(joins=True)) == Accepted(task, Outcome.JOINED)
-    _, running = await started(plane, task.id)
-    assert await accept(plane, image(joins=True)) == Accepted(running, Outcome.JOINED)
-
-
-async def test_who_wants_a_result_only_does_not_join(plane: Cell) -> None:
-    first = await made(plane, image(joins=True))
-    second = await made(plane, image())
-    # And what ends first answers the next one
-    await succeed(plane, second.id)
-    assert (await accept(plane, image())).task.reused_from == second.id
-    assert (await plane.writer.read(first.id)).state is TaskState.PENDING
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"callback_url": HOOK}, id="another callback"),
-        pytest.param({"priority": 9}, id="more urgent"),
-        pytest.param({"delay": HOUR}, id="another delay"),
-        pytest.param({"expire_after": HOUR}, id="another time to expire"),
-    ],
-)
-async def test_a_task_that_would_serve_otherwise_is_not_joined(
-    plane: Cell, changes: dict[str, object]
-) -> None:
-    first = await made(plane, image(joins=True))
-    await made(plane, image(joins=True)._replace(**changes))
-    # And the first one can still be joined by whom it serves
-    assert (await accept(plane, image(joins=True))).task.id == first.id
-
-
-async def test_a_task_that_was_asked_to_stop_is_not_joined(plane: Cell) -> None:
-    task = await made(plane, image(joins=True))
-    await started(plane, task.id)
-    await plane.ledger.cancel(OWNER, task.id, reason="")
-    await made(plane, image(joins=True))
-
-
-async def test_a_callback_joins_one_that_tells_the_same(plane: Cell) -> None:
-    command = image(joins=True, callback_url=HOOK, metadata={"shot": "1"})
-    task = await made(plane, command)
-    assert (await accept(plane, command)).task.id == task.id
-    assert (await accept(plane, image(joins=True))).task.id == task.id
-    await made(plane, command._replace(metadata={"shot": "2"}))
-
-
 async def test_a_request_is_answered_with_the_same_task_when_it_is_repeated(plane: Cell) -> None:
     # Given requests that made, joined and reused
     first, joins = image(joins=True, request_id="r-1"), image(joins=True, request_id="r-2")
@@ -228,13 +179,6 @@ async def test_a_request_is_answered_with_the_same_task_when_it_is_repeated(plan
         again = await accept(plane, command)
         assert (again.task.id, again.outcome) == (task_id, outcome)
     assert await counted(plane) == before
-
-
-async def test_a_request_that_joined_is_not_another_one(plane: Cell) -> None:
-    await made(plane, image(joins=True))
-    await accept(plane, image(joins=True, request_id="r-1"))
-    with pytest.raises(RequestIdReused):
-        await accept(plane, image("bb", request_id="r-1"))
 
 
 async def test_a_request_that_made_another_task_is_refused_although_there_is_a_result(
@@ -262,17 +206,6 @@ async def test_a_batch_is_answered_item_by_item(plane: Cell) -> None:
     assert outcomes[:4] == [Outcome.REUSED, Outcome.CREATED, Outcome.CREATED, Outcome.JOINED]
     assert isinstance(answers[4], LedgerError)
     assert outcomes[5] is Outcome.REUSED
-
-
-async def test_of_equal_submissions_at_once_one_is_made_and_the_others_join(plane: Cell) -> None:
-    answers = await asyncio.gather(
-        *(accept(plane, image(joins=True, request_id=f"r-{n}")) for n in range(20)),
-        plane.ledger.accept_many(OWNER, [image(joins=True) for _ in range(20)]),
-    )
-    flat = [*answers[:20], *answers[20]]
-    accepted = [each for each in flat if isinstance(each, Accepted)]
-    assert Counter(each.outcome for each in accepted) == {Outcome.CREATED: 1, Outcome.JOINED: 39}
-    assert len({each.task.id for each in accepted}) == 1
 
 
 async def test_an_output_is_used_from_where_it_was_made(plane: Cell) -> None:
@@ -335,11 +268,42 @@ async def test_what_was_answered_is_counted_by_type(plane: Cell) -> None:
     }
 
 
-async def test_a_retried_task_offers_its_output_too(plane: Cell) -> None:
+async def test_a_retried_task_offers_its_output_to_nobody(plane: Cell) -> None:
+    """The models it was digested by may be others by now."""
     failed = await fail(plane, (await made(plane, image())).id)
     again = await plane.ledger.retry(OWNER, failed.id, request_id="", trace_parent="")
     await succeed(plane, again.id)
-    assert (await accept(plane, image())).task.reused_from == again.id
+    await made(plane, image())
+
+
+PINNED = ReuseWish("aa", joins=True, models=(PinnedModel("model", "sdxl", "f" * 40),))
+
+
+async def test_an_output_of_the_pinned_model_is_offered(plane: Cell) -> None:
+    task = await made(plane, image(reuse=PINNED))
+    source = await succeed(plane, task.id, model="sdxl", revision="f" * 40)
+    answered = (await accept(plane, image(reuse=PINNED))).task
+    assert answered.reused_from == source.id
+    assert answered.submission.reuse == task.submission.reuse
+
+
+@pytest.mark.parametrize(
+    ("model", "revision"), [("sdxl", "e" * 40), ("sdxl", ""), ("other", "f" * 40), ("", "")]
+)
+async def test_an_output_of_another_model_answers_nobody(
+    plane: Cell, model: str, revision: str
+) -> None:
+    """As of a worker that read another catalogue than control had at the submission."""
+    task = await made(plane, image(reuse=PINNED))
+    ended = await succeed(plane, task.id, model=model, revision=revision)
+    assert ended.state is TaskState.SUCCEEDED
+    await made(plane, image(reuse=PINNED))
+
+
+@pytest.mark.parametrize("output", [b"", b"no message", UNKNOWN, SAYS_NOTHING])
+def test_an_output_that_does_not_tell_its_model_answers_nobody(output: bytes) -> None:
+    assert not ran(PINNED.models, output)
+    assert ran((), output)
 
 
 async def test_a_commit_of_two_facts_repeated_is_applied_once(plane: Cell) -> None:

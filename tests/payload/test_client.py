@@ -12,7 +12,13 @@ from typing import Final
 
 import pytest
 
-from callsheet.payload.client import LARGEST_ANSWER, MediaUpload, PayloadClient, PayloadPlace
+from callsheet.payload.client import (
+    LARGEST_ANSWER,
+    SLOWEST,
+    MediaUpload,
+    PayloadClient,
+    PayloadPlace,
+)
 from callsheet.payload.errors import (
     AccessRefused,
     AnswerMalformed,
@@ -193,6 +199,57 @@ async def test_an_upload_of_which_nothing_came_failed() -> None:
             with pytest.raises(PayloadUnavailable, match="answered 500"):
                 await made.register_media(upload())
     assert methods(receiver) == ["GET", "POST", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (Reply(500), set[str]()),
+        (Reply(502), {"open"}),
+        (Reply(503), {"away"}),
+        (Reply(504), {"open"}),
+        (Reply(429), {"away"}),
+        (Reply(cut=True), {"open"}),
+    ],
+)
+async def test_an_upload_that_failed_tells_whether_payload_is_away_and_may_still_be_at_it(
+    reply: Reply, told: set[str]
+) -> None:
+    async with Receiver(NONE, reply, NONE) as receiver:
+        place = PayloadPlace(f"http://127.0.0.1:{receiver.port}/api")
+        async with client(place) as made:
+            with pytest.raises(PayloadUnavailable) as failed:
+                await made.register_media(upload())
+    assert (failed.value.is_away, failed.value.is_open) == ("away" in told, "open" in told)
+
+
+async def test_an_upload_may_still_be_worked_on_when_nobody_can_tell_what_came_of_it() -> None:
+    async with Receiver(NONE, Reply(cut=True), Reply(503)) as receiver:
+        place = PayloadPlace(f"http://127.0.0.1:{receiver.port}/api")
+        async with client(place) as made:
+            with pytest.raises(PayloadUnavailable, match="and then PayloadCMS answered 503") as it:
+                await made.register_media(upload())
+    assert (it.value.is_away, it.value.is_open) == (True, True)
+
+
+async def test_a_search_that_fails_means_that_payload_is_away() -> None:
+    async with Receiver(Reply(500)) as receiver:
+        place = PayloadPlace(f"http://127.0.0.1:{receiver.port}/api")
+        async with client(place) as made:
+            with pytest.raises(PayloadUnavailable) as failed:
+                await made.find_media(HASH)
+    assert failed.value.is_away
+
+
+async def test_the_larger_a_file_the_longer_it_may_take() -> None:
+    """As long as a line takes that is just fast enough."""
+    large = upload(content=bytes(SLOWEST // 2))
+    async with Receiver(NONE, Reply(after=asyncio.Event())) as receiver:
+        place = PayloadPlace(f"http://127.0.0.1:{receiver.port}/api")
+        async with client(place, time_limit=SECOND / 5) as made:
+            with pytest.raises(PayloadUnavailable, match=r"an upload: .* 0\.7 seconds") as failed:
+                await made.register_media(large)
+    assert failed.value.is_open
 
 
 async def test_a_clash_with_somebody_elses_upload_ends_in_theirs() -> None:

@@ -9,6 +9,9 @@ from redis.asyncio import Redis
 
 from callsheet.artifacts.store import ArtifactStore
 from callsheet.embedded.valkey import EmbeddedValkey
+from callsheet.ledger.delivery_model import DeliveryState
+from callsheet.ledger.model import CallbackEvent
+from tests.support.eventually import eventually
 from tests.support.filming import filmed, picture, with_media
 from tests.support.held_proxy import Stop, held_proxy
 from tests.support.payload_cms import PayloadCms
@@ -17,6 +20,7 @@ from tests.support.receiver import Receiver
 from tests.support.sidecars import WebhookCell, sidecar_environment, webhook_cell
 
 ROOM = "sidecar"
+_DELIVERED = DeliveryState.DELIVERED
 
 
 @pytest.fixture
@@ -37,6 +41,7 @@ def environment(
         **sidecar_environment(valkey_server.url, cell, tmp_path),
         **payload.settings,
         "CALLSHEET_PAYLOAD_RETRY_SECONDS": ",".join(["0.1"] * 30),
+        "CALLSHEET_PAYLOAD_TIME_LIMIT_SECONDS": "5",
         "CALLSHEET_WEBHOOK_TIME_LIMIT_SECONDS": "20",
     }
 
@@ -161,3 +166,36 @@ async def test_sidecars_share_the_work_and_the_same_bytes_are_one_document(
     assert len({task.media[0].payload_media_id for task in noted}) == 1
     assert len({task.media[0].uri for task in noted}) == 6
     assert len(payload.files) == files + 1
+
+
+async def test_a_payload_killed_between_two_webhooks_takes_each_once_under_its_id(
+    webhooks: WebhookCell, environment: Mapping[str, str], payload: PayloadCms
+) -> None:
+    settings = {**environment, "CALLSHEET_WEBHOOK_RETRY_SECONDS": ",".join(["1"] * 30)}
+    with room(ROOM, settings):
+        waiting = await webhooks.submitted(payload.webhooks, events=[CallbackEvent.STARTED])
+        task = await webhooks.started(waiting)
+
+        async def is_told() -> bool:
+            return [each.state for each in await webhooks.of_task(task.id)] == [_DELIVERED]
+
+        await eventually(is_told)
+        await asyncio.to_thread(payload.kill)
+        ended = await webhooks.ended_by(task)
+
+        async def was_refused() -> bool:
+            return (await webhooks.of_task(task.id))[-1].tries > 0
+
+        await eventually(was_refused)
+        await asyncio.to_thread(payload.start)
+
+        async def is_over() -> bool:
+            return [each.state for each in await webhooks.of_task(task.id)] == [_DELIVERED] * 2
+
+        await eventually(is_over)
+    started, completed = await webhooks.of_task(task.id)
+    assert (started.tries, completed.sequence) == (1, ended.sequence)
+    assert payload.taken(task.id) == [started.id, completed.id]
+    shown = payload.task(task.id)
+    assert shown is not None
+    assert (shown["status"], shown["sequence"]) == ("completed", ended.sequence)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from callsheet.runtime.targets import NOWHERE, TargetRefused, origin_of, parse_target
+from callsheet.runtime.targets import NOWHERE, TargetRefused, callback_endpoint, parse_target
 
 
 @pytest.mark.parametrize(
@@ -41,4 +41,17 @@ def test_a_url_tells_who_is_dialled(url: str, origin: str, path: bytes, host: by
 def test_what_cannot_be_dialled_is_refused(url: str) -> None:
     with pytest.raises(TargetRefused):
         parse_target(url)
-    assert origin_of(url) == NOWHERE
+    assert callback_endpoint(url) == NOWHERE
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("https://a.example/hook", "https://a.example:443/hook"),
+        ("https://A.example:443/hook?task=7#top", "https://a.example:443/hook"),
+        ("https://a.example", "https://a.example:443/"),
+        ("http://[::1]:8080/ä?b", "http://[::1]:8080/%C3%A4"),
+    ],
+)
+def test_an_endpoint_is_an_origin_and_a_path(url: str, endpoint: str) -> None:
+    assert callback_endpoint(url) == endpoint

@@ -57,7 +57,13 @@ def every_fact() -> Iterator[EventRecord]:
                 task_pb2.RegisteredMedia(uri="https://media.example/a.png", payload_media_id="9")
             ]
         ),
-        "context_retrieved": task_event_pb2.ContextRetrieved(attempt=1),
+        "context_retrieved": task_event_pb2.ContextRetrieved(
+            attempt=1,
+            context=task_pb2.TaskContext(
+                knowledge=[task_pb2.Knowledge(source="bible", text="left-handed", score=0.5)],
+                similar_tasks=[task_pb2.SimilarTask(task_id="t0", text="a boat", score=0.25)],
+            ),
+        ),
     }
     assert set(facts) == {
         field.name for field in EventRecord.DESCRIPTOR.oneofs_by_name["fact"].fields
@@ -100,6 +106,7 @@ def test_a_submission_tells_what_was_asked_for() -> None:
         "spec": {"prompt": "a ship", "model": "tiny-random", "seed": "7"},
         "model": {"name": "tiny-random"},
         "retry_of": "00000000-0000-4000-8000-000000000001",
+        "derived_from": "00000000-0000-4000-8000-000000000001",
         "metadata": {"act": "2", "scene": "12"},
     }
 
@@ -119,6 +126,22 @@ def test_a_success_tells_what_was_made_and_how_well_and_at_what_cost() -> None:
     assert "text" not in fact
     assert of("task_succeeded", alone=True)["text"] == "a ship"
     assert of("task_succeeded", alone=True)["model"] == fact["model"]
+
+
+def test_an_output_that_is_used_again_is_the_other_tasks() -> None:
+    record = next(each for each in every_fact() if each.HasField("task_succeeded"))
+    record.task_succeeded.reused_from = "earlier"
+    fact = fact_of(record, SUBMITTED, task_id="t1", epoch="e1")
+    assert fact.get("derived_from") == "earlier"
+    assert "output" in fact
+    assert not {"artifacts", "quality"} & set(fact)
+
+
+def test_a_context_is_told_by_names_and_scores_and_no_text() -> None:
+    assert of("context_retrieved")["context"] == {
+        "knowledge": [{"source": "bible", "score": 0.5}],
+        "similar_tasks": [{"task_id": "t0", "score": 0.25}],
+    }
 
 
 def test_failures_are_told_with_their_reasons() -> None:

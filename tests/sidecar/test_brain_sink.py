@@ -276,6 +276,104 @@ async def test_a_fact_that_kills_the_brain_is_passed_over_in_the_end(
     assert len(told(brain, good.id)) == 2
 
 
+async def test_early_facts_that_were_refused_at_first_are_told_again_with_the_later_one(
+    cell_of_graph: GraphCell, brain: SmallBrainProcess
+) -> None:
+    cell = cell_of_graph
+    # Given a task that the brain never heard of, and a log that begins after it
+    alive = await cell.submitted("alive during the gap")
+    await cell.plane.log.trim(await cell.plane.log.end())
+    async with sink(cell, brain):
+        await cell.caught_up()
+        # When the brain fails at its next fact once
+        brain.feels(fail=True)
+        await cell.plane.ledger.cancel(OWNER, alive.id, reason="")
+        await _asked(brain, times=1)
+        brain.feels()
+        await cell.caught_up()
+    assert [fact["sequence"] for fact in told(brain, alive.id)] == [1, 2]
+
+
+async def test_two_refused_facts_in_one_page_of_a_gap_are_both_passed_over(
+    cell_of_graph: GraphCell, brain: SmallBrainProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stand in two parts of it; what follows the gap is told meanwhile."""
+    monkeypatch.setattr("callsheet.sidecar.brain_sink.BATCH", 5)
+    cell = cell_of_graph
+    brain.feels(refuse="arsenic")
+    poison = [await cell.cancelled("arsenic")]
+    good = [await cell.cancelled(f"number {number}") for number in range(5)]
+    poison.append(await cell.cancelled("more arsenic"))
+    await cell.plane.log.trim(await cell.plane.log.end())
+    after = await cell.cancelled("after the gap")
+    async with sink(cell, brain):
+        await cell.caught_up()
+    dead = {each.key.task_id for each in await cell.progress.dead(limit=10)}
+    assert dead == {task.id for task in poison}
+    for task in (*good, after):
+        assert [fact["sequence"] for fact in told(brain, task.id)] == [1, 2]
+
+
+async def test_a_brain_that_fails_at_everything_kills_no_fact(
+    cell_of_graph: GraphCell, brain: SmallBrainProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callsheet.sidecar.brain_teller.UNPROVEN_REFUSALS", 1)
+    cell = cell_of_graph
+    brain.feels(fail=True, reason="INTERNAL")
+    for number in range(5):
+        await cell.cancelled(f"number {number}")
+    async with sink(cell, brain):
+        await _asked(brain, times=20)
+        brain.feels()
+        await cell.caught_up()
+    assert len(brain.facts()) == 10
+    assert await cell.progress.count_dead() == 0
+
+
+async def test_a_fact_at_which_the_brain_fails_is_dead_when_others_are_taken(
+    cell_of_graph: GraphCell, brain: SmallBrainProcess
+) -> None:
+    """The last one, so that only what follows shows that the brain is well."""
+    cell = cell_of_graph
+    brain.feels(refuse="arsenic", reason="INTERNAL")
+    await cell.cancelled("a cup of tea")
+    poison = await cell.submitted("a cup of arsenic")
+    async with sink(cell, brain):
+        await brain.knows(2)
+        await _asked(brain, times=2)
+        assert await cell.progress.count_dead() == 0
+        await cell.cancelled("a cup of coffee")
+        await cell.caught_up()
+    assert [each.key.task_id for each in await cell.progress.dead(limit=5)] == [poison.id]
+    assert len(brain.facts()) == 4
+
+
+async def test_dead_facts_are_tried_again_whenever_the_brain_comes_back(
+    cell_of_graph: GraphCell, brain: SmallBrainProcess
+) -> None:
+    cell = cell_of_graph
+    brain.feels(refuse="arsenic")
+    poison = await cell.submitted("a cup of arsenic")
+    await cell.cancelled("a cup of tea")
+    async with sink(cell, brain):
+        await cell.caught_up()
+        assert await cell.progress.count_dead() == 1
+        brain.feels()
+        await brain.restart()
+        await eventually(lambda: _none_dead(cell))
+    assert [fact["sequence"] for fact in told(brain, poison.id)] == [1]
+
+
+async def _asked(brain: SmallBrainProcess, *, times: int) -> None:
+    """Wait until it was sent so many more calls."""
+    before = len(brain.calls())
+
+    async def were_sent() -> bool:
+        return len(brain.calls()) >= before + times
+
+    await eventually(were_sent)
+
+
 async def _nursed(brain: SmallBrainProcess) -> None:
     """Start the brain again whenever it dies."""
     while True:

@@ -1,4 +1,4 @@
-"""Circuits: an origin that is away is asked by one delivery at a time, and holds up no other."""
+"""Circuits: an endpoint that is away is asked by one delivery at a time, and holds up no other."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -8,7 +8,9 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from callsheet.ledger.deliveries import CircuitTerms, ClaimedDelivery, Claims, Settled
-from callsheet.ledger.delivery_model import DeliveryState, NewDelivery
+from callsheet.ledger.delivery_model import DeliveryRecord, DeliveryState, NewDelivery
+from callsheet.ledger.instants import microseconds
+from callsheet.ledger.model import Task
 from tests.sidecar.test_delivery_queues import LEASE, LINE, new, recorded
 from tests.support.eventually import eventually
 from tests.support.receiver import Receiver, Reply
@@ -16,11 +18,15 @@ from tests.support.sidecars import TERMS, WebhookCell, couriers, webhook_cell
 
 HOUR = timedelta(hours=1)
 RETENTION = timedelta(days=30)
-OTHER = "default/https://b.example:443"
+OTHER = "default/https://b.example:443/hook"
 #: Opens at the third failure, and stays open for long.
 SLOW = CircuitTerms(failures=3, shortest=HOUR, longest=HOUR)
 #: Is half open again at once.
 QUICK = CircuitTerms(failures=3, shortest=timedelta(0), longest=timedelta(0))
+#: Is never dialled, as no address of this machine is.
+INSIDE = "http://127.0.0.1:9/hook"
+#: Waits for long after each try.
+PATIENT = replace(TERMS, schedule=(HOUR,))
 
 
 @pytest.fixture
@@ -64,7 +70,7 @@ async def test_after_failures_in_a_row_a_line_waits_and_others_do_not(slow: Webh
     await opened(slow, other)
     claims = await claim(slow, LINE, OTHER)
     assert [head.record.task_id for head in claims.deliveries] == ["other"]
-    look = await slow.deliveries.claim({}, lease=LEASE)
+    look = await slow.deliveries.claim({}, lease=LEASE, look={"default": 99})
     assert look.lines == ()
     assert look.next_due is not None
     assert timedelta() < look.next_due <= LEASE  # the lease of the other one
@@ -88,7 +94,7 @@ async def test_a_half_open_circuit_lets_one_probe_through_whoever_claims(
     await opened(quick)
     [probe] = (await claim(quick)).deliveries
     assert (await claim(quick)).deliveries == ()
-    assert (await quick.deliveries.claim({}, lease=LEASE)).lines == ()
+    assert (await quick.deliveries.claim({}, lease=LEASE, look={"default": 99})).lines == ()
     # It fails, and the next one is tried
     assert (await settled(quick, probe, answers=False, wait=HOUR)).circuit == ""
     [probe] = (await claim(quick)).deliveries
@@ -133,26 +139,57 @@ async def test_a_probe_whose_sidecar_died_is_followed_by_another(quick: WebhookC
     assert len((await claim(quick)).deliveries) == 1
 
 
-async def test_what_an_open_circuit_held_up_for_too_long_is_given_up(
+async def test_what_an_open_circuit_held_up_for_too_long_is_given_up_once_it_was_tried(
     redis: Redis, cell: str
 ) -> None:
+    """Of six at an endpoint that is away, three were never tried: they are, the others end."""
     webhooks = webhook_cell(redis, cell, circuit=replace(SLOW, hold=timedelta(0)))
-    await opened(webhooks)
-    held = (await claim(webhooks, count=4)).deliveries
-    assert [head.is_held for head in held] == [True] * 4
-    # A courier ends them as dead without a try
-    async with couriers(webhooks):
+    tasks = [await webhooks.cancelled(INSIDE) for _ in range(6)]
+    await recorded(webhooks, *(wish(task) for task in tasks))
+    for head in (await claim(webhooks, count=3)).deliveries:
+        await settled(webhooks, head, answers=False)
+    held = (await webhooks.deliveries.claim({LINE: 9}, lease=timedelta(0))).deliveries
+    assert [head.is_held for head in held] == [True] * 6
+    async with couriers(webhooks, terms=PATIENT, allow_loopback=False):
 
-        async def dead() -> bool:
-            found, _ = await webhooks.kept.page(
-                "default", DeliveryState.DEAD, below=None, from_=0, limit=10
-            )
-            return len(found) == 2
+        async def ended() -> list[DeliveryRecord] | None:
+            found = [(await webhooks.of_task(task.id))[0] for task in tasks]
+            return found if all(record.tries for record in found) and dead(found) == 3 else None
 
-        await eventually(dead)
-    found, _ = await webhooks.kept.page("default", DeliveryState.DEAD, below=None, from_=0, limit=9)
-    assert {each.record.tries for each in found} <= {0, 1}
-    assert "for so long" in found[0].record.last_error
+        found = await eventually(ended)
+    assert found is not None
+    given_up = [record for record in found if record.state is DeliveryState.DEAD]
+    assert all("for so long" in record.last_error for record in given_up)
+
+
+def wish(task: Task) -> NewDelivery:
+    created = microseconds(task.create_time)
+    return new(task.id, task.sequence, url=INSIDE, created=created)
+
+
+def dead(records: list[DeliveryRecord]) -> int:
+    return sum(record.state is DeliveryState.DEAD for record in records)
+
+
+async def test_an_endpoint_that_is_away_holds_up_no_other_at_the_same_origin(
+    slow: WebhookCell,
+) -> None:
+    """One path answers 503 to all, its circuit opens; the other path of that host goes on."""
+    async with Receiver(Reply(503)) as receiver, couriers(slow, terms=PATIENT):
+        url = receiver.url
+        away = [await slow.cancelled(f"{url}/away?task={n}") for n in range(3)]
+
+        async def opened_up() -> bool:
+            return any(circuit.retry_time for circuit in await slow.registry.circuits())
+
+        await eventually(opened_up)
+        away.append(await slow.cancelled(f"{url}/away?task=3"))
+        record = await slow.settled(await slow.cancelled(f"{url}/other"))
+        assert (record.tries, record.last_status) == (1, 503)
+        assert [(await slow.of_task(task.id))[0].tries for task in away] == [1, 1, 1, 0]
+        [one, other] = await slow.registry.circuits()
+    assert (one.line, one.failures) == (f"default/{url}/away", 3)
+    assert (other.line, other.failures) == (f"default/{url}/other", 1)
 
 
 async def test_a_circuit_goes_with_the_last_queue_of_its_line(slow: WebhookCell) -> None:
@@ -197,8 +234,7 @@ async def test_an_answer_tells_whether_the_endpoint_does_its_work(
     slow: WebhookCell, status: int
 ) -> None:
     """What refuses one webhook says nothing against the next one."""
-    patient = replace(TERMS, schedule=(HOUR,))
-    async with Receiver(Reply(status)) as receiver, couriers(slow, terms=patient):
+    async with Receiver(Reply(status)) as receiver, couriers(slow, terms=PATIENT):
         await slow.settled(await slow.cancelled(receiver.url))
         circuits = await slow.registry.circuits()
     counts = [circuit.failures for circuit in circuits]

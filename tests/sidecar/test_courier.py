@@ -1,6 +1,7 @@
 """The courier: what becomes of deliveries at endpoints of every temper."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,13 +11,18 @@ from standardwebhooks.webhooks import Webhook
 from structlog.testing import capture_logs
 
 from callsheet.ledger.delivery_model import DeliveryRecord, DeliveryState
+from callsheet.ledger.delivery_outcomes import ClaimedDelivery
 from callsheet.runtime.trace import parse_traceparent
-from callsheet.sidecar.courier import judged
-from callsheet.sidecar.sending import Outcome
+from callsheet.sidecar.courier import Courier, judged
+from callsheet.sidecar.credentials import Credentials
+from callsheet.sidecar.dialling import ResolverBusy
+from callsheet.sidecar.sending import Outcome, Sender
 from callsheet.tasks.v1.artifact_pb2 import Artifact
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageOutput
+from tests.sidecar.test_delivery_queues import new, recorded
+from tests.support.eventually import eventually
 from tests.support.receiver import Receiver, Reply
-from tests.support.sidecars import SECRET, TERMS, WebhookCell, couriers
+from tests.support.sidecars import MASTER_KEY, SECRET, TERMS, WebhookCell, couriers
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 HOURS = replace(TERMS, schedule=(timedelta(hours=2),) * 3)
@@ -153,6 +159,79 @@ async def test_slow_endpoints_do_not_hold_up_another_one(webhooks: WebhookCell) 
             await receiver.arrived(20)
 
 
+async def test_a_name_that_we_could_not_ask_for_counts_neither_as_a_try_nor_as_a_failure(
+    webhooks: WebhookCell,
+) -> None:
+    async def busy(host: str, port: int, project: str) -> Sequence[str]:
+        raise ResolverBusy("too many names are being resolved")
+
+    async with couriers(webhooks, resolve=busy):
+        task = await webhooks.cancelled("http://a.example/hook")
+
+        async def put_off() -> DeliveryRecord | None:
+            found = await webhooks.of_task(task.id)
+            return found[0] if found and found[0].last_error else None
+
+        record = await eventually(put_off)
+    assert record is not None
+    assert (record.state, record.tries) == (DeliveryState.WAITING, 0)
+    assert await webhooks.registry.circuits() == []
+
+
+class Hanging(Sender):
+    """Never ends a try, and knows of which projects it has some in hand."""
+
+    def __init__(self) -> None:
+        self.projects: Counter[str] = Counter()
+
+    async def send(self, claimed: ClaimedDelivery) -> Outcome:
+        self.projects[claimed.record.project] += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.projects[claimed.record.project] -= 1
+        raise AssertionError
+
+
+async def test_projects_whose_endpoints_all_hang_leave_room_for_another(
+    webhooks: WebhookCell,
+) -> None:
+    """Each names many endpoints, due for longer than the one of the last project."""
+    many = [
+        replace(new(f"{project}-{n}"), project=project, line=f"{project}/https://a:443/{n}")
+        for project in ("a", "b", "c", "d")
+        for n in range(300)
+    ]
+    await recorded(webhooks, *many, at="1-0")
+    sender, stop = Hanging(), asyncio.Event()
+    courier = Courier(
+        webhooks.deliveries,
+        sender,
+        Credentials(webhooks.registry, master_key=MASTER_KEY),
+        terms=TERMS,
+        jitter=lambda: 0.5,
+        in_flight=32,
+    )
+    running = asyncio.create_task(courier.run(stop))
+
+    async def all_hang() -> bool:
+        return all(sender.projects[project] for project in ("a", "b", "c", "d"))
+
+    async def last_too() -> bool:
+        return bool(sender.projects["e"])
+
+    try:
+        await eventually(all_hang)
+        last = replace(new("last"), project="e", line="e/https://e:443/")
+        await recorded(webhooks, last, at="2-0")
+        courier.wake()
+        await eventually(last_too)
+        assert max(sender.projects.values()) <= 24
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
 async def test_several_couriers_share_the_work_and_double_none(webhooks: WebhookCell) -> None:
     async with Receiver() as receiver, couriers(webhooks, count=3):
         tasks = await asyncio.gather(*(webhooks.cancelled(receiver.url) for _ in range(100)))
@@ -243,6 +322,13 @@ def test_an_outcome_decides_what_a_delivery_becomes(
     assert (record.state, record.tries, waits) == (state, tries + 1, wait)
 
 
+def test_what_was_put_off_uses_up_no_try() -> None:
+    busy = Outcome(error="no room", put_off=True)
+    record, wait = judged(waiting(2), busy, schedule=SCHEDULE, jitter=0.5)
+    assert (record.state, record.tries, record.last_error) == (DeliveryState.WAITING, 2, "no room")
+    assert wait == timedelta(seconds=6.25)
+
+
 def test_a_long_error_is_cut() -> None:
     record, _ = judged(waiting(0), Outcome(error="x" * 9000), schedule=SCHEDULE, jitter=0.5)
     assert len(record.last_error) == 500
@@ -250,8 +336,13 @@ def test_a_long_error_is_cut() -> None:
 
 async def due_now(cell: WebhookCell, task_id: str, url: str) -> None:
     """Make a delivery that waits for hours due."""
-    line = f"default/{url.rpartition('/webhooks')[0]}"
+    line = f"default/{url}"
     keys = cell.plane.keys
-    for key in (keys.deliveries_due(line), keys.delivery_lines):
+    places = (
+        keys.deliveries_due(line),
+        keys.delivery_lines("default"),
+        keys.delivery_projects,
+    )
+    for key in places:
         [member] = await cell.plane.store.members(key, limit=1)
         await cell.redis.zadd(key, {member[0]: 0})

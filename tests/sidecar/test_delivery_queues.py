@@ -13,8 +13,8 @@ from callsheet.ledger.redis_connection import RedisConnection
 from tests.support.sidecars import WebhookCell
 
 URL = "https://a.example/hook"
-LINE = "default/https://a.example:443"
-OTHER = "default/https://b.example:443"
+LINE = "default/https://a.example:443/hook"
+OTHER = "default/https://b.example:443/hook"
 #: When the tasks of these tests were accepted, in microseconds.
 CREATED = 1_800_000_000_000_000
 LEASE = timedelta(seconds=30)
@@ -68,7 +68,7 @@ async def claimed(
 
 
 async def due(cell: WebhookCell) -> tuple[str, ...]:
-    return (await cell.deliveries.claim({}, lease=LEASE)).lines
+    return (await cell.deliveries.claim({}, lease=LEASE, look={"default": 99})).lines
 
 
 async def settled(
@@ -182,7 +182,7 @@ async def test_a_failed_try_is_due_again_after_its_wait(webhooks: WebhookCell) -
     assert await claimed(webhooks) == ()
     [record] = await webhooks.of_task("task-1")
     assert (record.state, record.tries, record.end_time) == (DeliveryState.WAITING, 1, None)
-    look = await webhooks.deliveries.claim({}, lease=LEASE)
+    look = await webhooks.deliveries.claim({}, lease=LEASE, look={"default": 99})
     assert look.lines == ()
     assert look.next_due is not None
     assert timedelta(minutes=119) < look.next_due <= timedelta(hours=2)

@@ -2,13 +2,16 @@
 
 import asyncio
 import ssl
+import threading
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 
 from callsheet.runtime.targets import parse_target
-from callsheet.sidecar.dialling import AddressRefused, Dialler, Resolve, Resolver
+from callsheet.sidecar.dialling import AddressRefused, Dialler, Resolve, Resolver, ResolverBusy
 from callsheet.sidecar.lines import Line
+from tests.support.eventually import eventually
 
 THIS_NETWORK = "0.0.0.0"  # noqa: S104  # nothing binds to it here
 HOSTILE = [
@@ -73,7 +76,7 @@ def dialler(
     """Return a dialler whose resolver gives the answers in turn."""
     turns = iter(answers)
 
-    async def resolve(host: str, port: int) -> Sequence[str]:
+    async def resolve(host: str, port: int, project: str) -> Sequence[str]:
         return next(turns)
 
     return dialling(resolve, allow_loopback=allow_loopback)
@@ -89,7 +92,7 @@ def dialling(resolve: Resolve, *, allow_loopback: bool) -> tuple[Dialler, Notebo
 async def test_an_address_inside_is_never_dialled(address: str) -> None:
     vetted, notebook = dialler([[address]])
     with pytest.raises(AddressRefused):
-        await vetted.dial(parse_target("https://innocent.example/"))
+        await vetted.dial(parse_target("https://innocent.example/"), project="p")
     assert notebook.dialled == []
 
 
@@ -97,7 +100,7 @@ async def test_an_address_inside_is_never_dialled(address: str) -> None:
 async def test_a_name_with_one_address_inside_is_refused_as_a_whole(address: str) -> None:
     vetted, notebook = dialler([[PUBLIC, address]])
     with pytest.raises(AddressRefused):
-        await vetted.dial(parse_target("https://innocent.example/"))
+        await vetted.dial(parse_target("https://innocent.example/"), project="p")
     assert notebook.dialled == []
 
 
@@ -105,11 +108,11 @@ async def test_the_address_that_was_vetted_is_dialled_and_the_name_is_not_asked_
     # Given a name that turns inward after it was vetted
     vetted, notebook = dialler([[PUBLIC], ["127.0.0.1"]])
     with pytest.raises(ConnectionRefusedError):
-        await vetted.dial(parse_target("https://turning.example/"))
+        await vetted.dial(parse_target("https://turning.example/"), project="p")
     assert notebook.dialled == [PUBLIC]
     # Then the next dial vets anew
     with pytest.raises(AddressRefused):
-        await vetted.dial(parse_target("https://turning.example/"))
+        await vetted.dial(parse_target("https://turning.example/"), project="p")
     assert notebook.dialled == [PUBLIC]
 
 
@@ -117,7 +120,7 @@ async def test_a_few_addresses_are_dialled_in_turn() -> None:
     addresses = [f"93.184.216.{last}" for last in range(10)]
     vetted, notebook = dialler([addresses])
     with pytest.raises(ConnectionRefusedError):
-        await vetted.dial(parse_target("https://many.example/"))
+        await vetted.dial(parse_target("https://many.example/"), project="p")
     assert notebook.dialled == addresses[:4]
 
 
@@ -133,11 +136,11 @@ async def test_loopback_in_every_spelling_needs_the_setting(host: str) -> None:
     try:
         closed, notebook = dialling(resolver, allow_loopback=False)
         with pytest.raises(AddressRefused):
-            await closed.dial(target)
+            await closed.dial(target, project="p")
         assert notebook.dialled == []
         opened, notebook = dialling(resolver, allow_loopback=True)
         with pytest.raises(OSError, match="nobody is there"):
-            await opened.dial(target)
+            await opened.dial(target, project="p")
         assert notebook.dialled in (["127.0.0.1"], ["::1"], ["::ffff:127.0.0.1"])
     finally:
         resolver.close()
@@ -147,25 +150,81 @@ async def test_loopback_in_every_spelling_needs_the_setting(host: str) -> None:
 async def test_the_setting_for_loopback_allows_nothing_else(address: str) -> None:
     vetted, notebook = dialler([[address]], allow_loopback=True)
     with pytest.raises(AddressRefused):
-        await vetted.dial(parse_target("https://innocent.example/"))
+        await vetted.dial(parse_target("https://innocent.example/"), project="p")
     assert notebook.dialled == []
 
 
 async def test_a_name_that_nobody_knows_is_a_failed_connection() -> None:
-    async def resolve(host: str, port: int) -> Sequence[str]:
+    async def resolve(host: str, port: int, project: str) -> Sequence[str]:
         raise OSError("no such name")
 
     vetted, notebook = dialling(resolve, allow_loopback=False)
     with pytest.raises(OSError, match=r"gone\.example was not resolved"):
-        await vetted.dial(parse_target("https://gone.example/"))
+        await vetted.dial(parse_target("https://gone.example/"), project="p")
     assert notebook.dialled == []
 
 
 async def test_names_are_resolved_beside_the_event_loop() -> None:
     resolver = Resolver()
     try:
-        both = await asyncio.gather(resolver("localhost", 80), resolver("127.0.0.1", 80))
+        both = await asyncio.gather(resolver("localhost", 80, "p"), resolver("127.0.0.1", 80, "p"))
     finally:
         resolver.close()
     assert set(both[0]) <= {"127.0.0.1", "::1"}
     assert both[1] == ["127.0.0.1"]
+
+
+class NameServers:
+    """Answers at once, but for names that are slow: those when it is told to."""
+
+    def __init__(self) -> None:
+        self.answering = threading.Event()
+        self.asked: list[str] = []
+
+    def __call__(self, host: str, port: int) -> Sequence[str]:
+        self.asked.append(host)
+        if host.startswith("slow"):
+            assert self.answering.wait(30)
+        return [PUBLIC]
+
+
+async def test_slow_names_of_one_project_hold_up_no_other_project() -> None:
+    servers = NameServers()
+    resolver = Resolver(patience=timedelta(milliseconds=100), addresses=servers)
+    try:
+        slow = [asyncio.create_task(resolver(f"slow-{n}", 443, "hostile")) for n in range(40)]
+        told = await asyncio.gather(*slow[8:], return_exceptions=True)
+        # Then its share of the threads is taken, and the rest was not asked for
+        assert all(isinstance(each, ResolverBusy) for each in told)
+        assert len(servers.asked) == 8
+        with pytest.raises(ResolverBusy):
+            await resolver("quick", 443, "hostile")
+        assert await resolver("quick", 443, "other") == [PUBLIC]
+        # And once they have answered, it is its own again
+        servers.answering.set()
+        assert await asyncio.gather(*slow[:8]) == [[PUBLIC]] * 8
+        assert await resolver("quick", 443, "hostile") == [PUBLIC]
+    finally:
+        servers.answering.set()
+        resolver.close()
+
+
+async def test_a_thread_is_taken_until_the_name_server_has_answered() -> None:
+    """Who asked has gone, but the thread has not: else threads would be promised twice."""
+    servers = NameServers()
+    resolver = Resolver(patience=timedelta(milliseconds=100), addresses=servers)
+    try:
+        slow = [asyncio.create_task(resolver(f"slow-{n}", 443, "p")) for n in range(8)]
+
+        async def all_asked() -> bool:
+            return len(servers.asked) == 8
+
+        await eventually(all_asked)
+        for each in slow:
+            each.cancel()
+        await asyncio.wait(slow)
+        with pytest.raises(ResolverBusy):
+            await resolver("quick", 443, "p")
+    finally:
+        servers.answering.set()
+        resolver.close()

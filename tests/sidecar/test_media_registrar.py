@@ -1,10 +1,8 @@
 """The registrar: what becomes of media at a PayloadCMS of every temper."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +10,21 @@ import pytest
 from structlog.testing import capture_logs
 
 from callsheet.artifacts.store import ArtifactStore
-from callsheet.ledger.model import Task
-from callsheet.payload.client import PayloadClient, PayloadPlace
-from callsheet.sidecar.media_registrar import Registrar, RegistrarTerms
-from callsheet.sidecar.media_uploads import MediaUploads, UploadTerms
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageOutput
 from tests.support.eventually import eventually
 from tests.support.faulty_payload import FaultyPayload
 from tests.support.filming import filmed, picture, stored, with_media
 from tests.support.receiver import Reply
+from tests.support.registering import (
+    HOUR,
+    LARGEST,
+    MOMENT,
+    SECOND,
+    TERMS,
+    registering,
+    to_register,
+)
 from tests.support.sidecars import WebhookCell
-
-MOMENT = timedelta(milliseconds=10)
-SECOND = timedelta(seconds=1)
-HOUR = timedelta(hours=1)
-TERMS = RegistrarTerms(schedule=(MOMENT,) * 5, lease=30 * SECOND, retention=HOUR)
-LARGEST = 100_000
 
 TOO_LARGE = Reply(413, body=b'{"errors": [{"message": "File size limit", "data": {"size": 9}}]}')
 
@@ -35,36 +32,6 @@ TOO_LARGE = Reply(413, body=b'{"errors": [{"message": "File size limit", "data":
 @pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore((tmp_path / "artifacts").as_uri())
-
-
-@asynccontextmanager
-async def registering(
-    cell: WebhookCell,
-    store: ArtifactStore,
-    payload: FaultyPayload,
-    *,
-    terms: RegistrarTerms = TERMS,
-    time_limit: timedelta = 30 * SECOND,
-) -> AsyncGenerator[asyncio.Event]:
-    """Run a registrar with that PayloadCMS; yield what stops it."""
-    async with PayloadClient(
-        PayloadPlace(payload.api), time_limit=time_limit, jitter=lambda: 0.5, waits=(MOMENT,)
-    ) as client:
-        lock = UploadTerms(lock=HOUR, largest=LARGEST)
-        uploads = MediaUploads(store, client, cell.media, terms=lock)
-        writer = cell.plane.writer
-        made = Registrar(cell.media, writer, uploads, terms=terms, jitter=lambda: 0.5)
-        stop = asyncio.Event()
-        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-            group.create_task(made.run(stop))
-            yield stop
-            stop.set()
-
-
-async def to_register(cell: WebhookCell, task: Task, *, waits: bool = False) -> Task:
-    """Put the task to media work, as a tailer does; its webhook may wait for ever."""
-    await cell.media.add({task.id: 4_000_000_000_000_000 if waits else None})
-    return task
 
 
 async def logged(lines: Sequence[Any], event: str) -> Any:  # noqa: ANN401  # as structlog has it
@@ -123,6 +90,38 @@ async def test_an_upload_whose_answer_was_lost_is_found_and_not_made_again(
     assert len(payload.documents) == 1
 
 
+async def test_an_upload_that_may_still_be_worked_on_is_searched_for_and_not_made_again(
+    webhooks: WebhookCell, store: ArtifactStore
+) -> None:
+    """A second one at the same time would leave a file without a document behind."""
+    async with FaultyPayload(uploads=[Reply(cut=True)], makes_despite=True) as payload:
+        payload.hides = True
+        task = await to_register(webhooks, await filmed(webhooks, store))
+        async with registering(webhooks, store, payload, settling=HOUR):
+            await payload.arrived(6)
+            payload.hides = False
+            noted = await with_media(webhooks, task)
+    assert [each.payload_media_id for each in noted.media] == ["1"]
+    assert sum(b"form-data" in each.body for each in payload.received) == 1
+
+
+async def test_a_file_that_payload_fails_at_does_not_hold_up_others(
+    webhooks: WebhookCell, store: ArtifactStore
+) -> None:
+    """Neither another artifact of its task, nor another task."""
+    poison = [Reply(500), Reply(504), Reply(cut=True)]
+    async with FaultyPayload(uploads=poison) as payload:
+        task = await filmed(webhooks, store, pictures=[picture() for _ in range(4)])
+        with capture_logs() as lines:
+            async with registering(webhooks, store, payload):
+                await to_register(webhooks, task)
+                await logged(lines, "media_try_failed")
+                assert len(payload.documents) == 1
+                await with_media(webhooks, task)
+    assert len(payload.documents) == 4
+    assert "payload_away" not in {line["event"] for line in lines}
+
+
 async def test_while_payload_is_away_it_is_asked_by_one_task_at_a_time(
     webhooks: WebhookCell, store: ArtifactStore
 ) -> None:
@@ -175,6 +174,29 @@ async def test_what_can_be_registered_is_noted_when_the_rest_is_given_up(
     assert given_up["documents"] == 2
     assert [each.payload_media_id for each in noted.media] == ["1", "2"]
     assert len(payload.documents) == 2
+
+
+async def test_what_is_there_is_noted_at_once_when_another_artifact_is_refused(
+    webhooks: WebhookCell, store: ArtifactStore
+) -> None:
+    """So the webhook tells of the first document, and what is registered later is added."""
+    terms = replace(TERMS, schedule=(HOUR,))
+    pictures = [picture(), picture()]
+    async with FaultyPayload(uploads=[Reply(201), TOO_LARGE]) as payload:
+        task = await filmed(webhooks, store, pictures=pictures)
+        await to_register(webhooks, task, waits=True)
+        with capture_logs() as lines:
+            async with registering(webhooks, store, payload, terms=terms):
+                await logged(lines, "media_try_failed")
+                noted = await webhooks.plane.writer.read(task.id)
+                # The fact lets the webhook go, not the clock
+                assert (await webhooks.media.released(limit=9)).task_ids == ()
+                await webhooks.redis.zadd(webhooks.plane.keys.media_due, {task.id: 0})
+                await eventually(lambda: is_done(webhooks))
+    assert [each.payload_media_id for each in noted.media] == ["1"]
+    whole = await webhooks.plane.writer.read(task.id)
+    assert [each.payload_media_id for each in whole.media] == ["1", "2"]
+    assert (len(payload.documents), whole.sequence) == (2, noted.sequence + 1)
 
 
 async def test_a_lease_that_is_shorter_than_a_slow_request_is_renewed(

@@ -19,7 +19,7 @@ PATIENT = timedelta(seconds=15)
 SHORT = timedelta(milliseconds=300)
 
 
-async def loopback(host: str, port: int) -> list[str]:
+async def loopback(host: str, port: int, project: str) -> list[str]:
     return ["127.0.0.1"]
 
 
@@ -35,7 +35,9 @@ async def poster() -> AsyncIterator[Poster]:
 
 
 async def posted(poster: Poster, receiver: Receiver) -> Answer:
-    return await poster.post(parse_target(receiver.url), [("content-type", "text/plain")], b"hello")
+    return await poster.post(
+        parse_target(receiver.url), [("content-type", "text/plain")], b"hello", project="p"
+    )
 
 
 async def test_the_request_is_what_was_asked_for_and_nothing_more(poster: Poster) -> None:
@@ -117,12 +119,12 @@ async def test_a_name_is_checked_by_its_certificate_though_an_address_is_dialled
     trust = ssl.create_default_context(cafile=CERTIFICATE)
     async with Receiver(tls=True) as receiver, poster_of(trust=trust) as poster:
         named = parse_target(f"https://hooks.example:{receiver.port}/")
-        assert (await poster.post(named, (), b"{}")).status == 200
+        assert (await poster.post(named, (), b"{}", project="p")).status == 200
         assert receiver.received[0].headers["host"] == f"hooks.example:{receiver.port}"
         # A kept line to the same address does not serve another name
         other = parse_target(f"https://other.example:{receiver.port}/")
         with pytest.raises(ssl.SSLCertVerificationError):
-            await poster.post(other, (), b"{}")
+            await poster.post(other, (), b"{}", project="p")
         assert len(receiver.received) == 1
 
 
@@ -130,7 +132,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(poster: Poster) 
     async with Receiver(tls=True) as receiver:
         target = parse_target(f"https://hooks.example:{receiver.port}/")
         with pytest.raises(ssl.SSLCertVerificationError):
-            await poster.post(target, (), b"{}")
+            await poster.post(target, (), b"{}", project="p")
         assert receiver.received == []
 
 

@@ -64,7 +64,7 @@ async def test_a_tailer_goes_on_where_another_one_stopped(webhooks: WebhookCell)
     async with running(tailer(webhooks, holder="two")):
         await recorded(webhooks, second.id)
     due = await webhooks.deliveries.claim(
-        {"default/https://a.example:443": 9}, lease=timedelta(hours=1)
+        {"default/https://a.example:443/hook": 9}, lease=timedelta(hours=1)
     )
     assert sorted(head.record.task_id for head in due.deliveries) == sorted([first.id, second.id])
 

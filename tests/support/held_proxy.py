@@ -1,4 +1,4 @@
-"""A proxy before PayloadCMS that stops an upload at a chosen place, for as long as a test likes."""
+"""A proxy that stops a request at a chosen place, for as long as a test likes."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,26 +8,30 @@ from typing import Final
 
 _CHUNK: Final = 1 << 16
 _UPLOAD: Final = b"POST /api/media"
-#: Of an upload that is stopped, so much goes through: its head, and not all of its file.
+#: Of a request that is stopped, so much goes through: not all of its file.
 _PART: Final = 600
 _SECONDS: Final = 60
 
 
 class Stop(Enum):
-    """Where uploads are stopped."""
+    """Where requests are stopped."""
 
     NOWHERE = "nowhere"
-    #: When PayloadCMS has a part of the request.
+    #: When the server has a part of the request.
     HALFWAY = "halfway"
-    #: When PayloadCMS has done it and answered, before the answer arrives.
+    #: When the server has done it and answered, before the answer arrives.
     ANSWERED = "answered"
 
 
 class HeldProxy:
-    """Stands before a port on loopback; *stop* may be changed at any time."""
+    """Stands before a port on loopback; *stop* may be changed at any time.
 
-    def __init__(self, upstream: int) -> None:
+    Requests that begin with *stops* are stopped: by default uploads to PayloadCMS.
+    """
+
+    def __init__(self, upstream: int, *, stops: bytes = _UPLOAD) -> None:
         self.upstream = upstream
+        self._stops = stops
         self.port = 0
         self.stop = Stop.NOWHERE
         self._stopped = asyncio.Event()
@@ -35,7 +39,12 @@ class HeldProxy:
     @property
     def url(self) -> str:
         """The URL of the REST API behind it."""
-        return f"http://127.0.0.1:{self.port}/api"
+        return f"{self.origin}/api"
+
+    @property
+    def origin(self) -> str:
+        """Its own URL."""
+        return f"http://127.0.0.1:{self.port}"
 
     async def stopped(self) -> None:
         """Return when an upload has been stopped."""
@@ -66,12 +75,12 @@ class HeldProxy:
         self, client: asyncio.StreamReader, requests: asyncio.StreamWriter, held: asyncio.Event
     ) -> None:
         while chunk := await client.read(_CHUNK):
-            if _UPLOAD in chunk and self.stop is Stop.HALFWAY:
+            if self._stops in chunk and self.stop is Stop.HALFWAY:
                 requests.write(chunk[:_PART])
                 await requests.drain()
                 self._stopped.set()
                 await asyncio.Event().wait()  # until either side hangs up
-            if _UPLOAD in chunk and self.stop is Stop.ANSWERED:
+            if self._stops in chunk and self.stop is Stop.ANSWERED:
                 held.set()
             requests.write(chunk)
             await requests.drain()
@@ -88,9 +97,9 @@ class HeldProxy:
 
 
 @asynccontextmanager
-async def held_proxy(upstream: int) -> AsyncGenerator[HeldProxy]:
-    """Stand before a port on loopback, at a port of its own."""
-    proxy = HeldProxy(upstream)
+async def held_proxy(upstream: int, *, stops: bytes = _UPLOAD) -> AsyncGenerator[HeldProxy]:
+    """Stand before a port on loopback, at a port of its own; *stops* as of HeldProxy."""
+    proxy = HeldProxy(upstream, stops=stops)
     connections = set[asyncio.Task[None]]()
 
     async def connected(client: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:

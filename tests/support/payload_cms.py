@@ -129,6 +129,11 @@ class PayloadCms:
         found = self.get("callsheet-tasks", **asked)["docs"]
         return found[0] if found else None
 
+    def taken(self, task_id: str) -> list[str]:
+        """Return the ids of the webhooks of a task that it took, in their order."""
+        asked = {"where[taskId][equals]": task_id, "sort": "createdAt", "depth": 0}
+        return [each["webhookId"] for each in self.get("callsheet-webhooks", **asked)["docs"]]
+
     def _announced(self, process: subprocess.Popen[str]) -> int:
         assert process.stdout is not None
         with selectors.DefaultSelector() as selector:

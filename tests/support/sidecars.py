@@ -30,7 +30,7 @@ from callsheet.ledger.webhook_registry import WebhookRegistry
 from callsheet.runtime.secrets import webhook_secret
 from callsheet.sidecar.courier import Courier, Terms
 from callsheet.sidecar.credentials import Credentials
-from callsheet.sidecar.dialling import Dialler, Resolver, public_trust
+from callsheet.sidecar.dialling import Dialler, Resolve, Resolver, public_trust
 from callsheet.sidecar.media_gate import MediaGate
 from callsheet.sidecar.posting import Poster
 from callsheet.sidecar.sending import Sender
@@ -203,10 +203,11 @@ async def couriers(
     allow_http: bool = True,
     time_limit: timedelta = timedelta(seconds=15),
     in_flight: int = 128,
+    resolve: Resolve | None = None,
 ) -> AsyncGenerator[Sequence[Courier]]:
     """Run couriers of the cell, beside a tailer."""
     resolver = Resolver()
-    dialler = Dialler(resolver, allow_loopback=allow_loopback, trust=public_trust())
+    dialler = Dialler(resolve or resolver, allow_loopback=allow_loopback, trust=public_trust())
     async with Poster(dialler, time_limit=time_limit) as poster:
         credentials = Credentials(cell.registry, master_key=MASTER_KEY)
         sender = Sender(poster, credentials, allow_http=allow_http)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from redis.asyncio import Redis
@@ -114,6 +114,7 @@ async def sink(
             registry=cell.plane.registry,
             holder=holder,
             hold=HOLD,
+            now=lambda: datetime.now(UTC),
         )
         group.create_task(made.run(stop))
         try:

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
+from mcp.shared.exceptions import MCPError
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
@@ -65,7 +66,9 @@ class SmallBrain:
 
     @property
     def mood(self) -> Json:
-        """What goes wrong: hang, kill, fail, reason, refuse (a word), malformed, any_project.
+        """What goes wrong: hang, error (a code), kill, fail, reason, refuse (a word), malformed.
+
+        any_project too, and hang_tool, the name of one that never answers.
 
         And what it is like: text, tools, names.
         """
@@ -95,8 +98,10 @@ class SmallBrain:
             self._knowledge.clear()
         with self._calls.open("a") as calls:
             calls.write(json.dumps([asked.name, len(arguments.get("events", ()))]) + "\n")
-        if mood.get("hang"):
+        if mood.get("hang") or mood.get("hang_tool") == asked.name:
             await asyncio.Event().wait()
+        if "error" in mood:
+            raise MCPError(code=mood["error"], message="as JSON-RPC says it")
         if mood.get("kill", "\0") in json.dumps(arguments):
             os._exit(9)
         try:

@@ -52,6 +52,7 @@ _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 
 class _Session(NamedTuple):
     session: ClientSession
+    transport: WebSocketTransport
     offered: frozenset[str]
     server: str
 
@@ -85,6 +86,7 @@ class BrainConnection:
         self._clock = asyncio.get_running_loop().time
         self._breaker = CircuitBreaker(self._clock, failures=_FAILURES, rest=_REST)
         self._session: _Session | None = None
+        self._count = 0
         self._reason = "it has not been reached yet"
         self._connected = asyncio.Event()
         self._owner: asyncio.Task[None] | None = None
@@ -107,6 +109,11 @@ class BrainConnection:
     def is_connected(self) -> bool:
         """Whether there is a connection; it may be lost before a call notices."""
         return self._session is not None
+
+    @property
+    def count(self) -> int:
+        """How many connections there were; with another number, the brain may be another one."""
+        return self._count
 
     @property
     def is_resting(self) -> bool:
@@ -142,7 +149,7 @@ class BrainConnection:
             ToolNotOffered, BrainRefused, AnswerMalformed, MessageTooLarge: as they say.
         """
         limit = self._time_limit if time_limit is None else time_limit
-        session: ClientSession | None = None
+        session: _Session | None = None
         try:
             async with asyncio.timeout(limit.total_seconds()), self._room:
                 session, name = self._asked(tool)
@@ -191,18 +198,19 @@ class BrainConnection:
             raise BrainUnavailable(f"the brain is away: {self._reason}")
         return self._session
 
-    def _asked(self, tool: Tool) -> tuple[ClientSession, str]:
+    def _asked(self, tool: Tool) -> tuple[_Session, str]:
         session = self._there()
         name = self._names.get(tool)
         if name is None or name not in session.offered:
             raise ToolNotOffered(tool.value)
         if not self._breaker.admits():
             raise BrainUnavailable("the brain is left alone for a while: it did not answer")
-        return session.session, name
+        return session, name
 
-    def _lose(self, session: ClientSession) -> None:
-        """Note that a connection has ended, before its owner does."""
-        if self._session is not None and self._session.session is session:
+    def _lose(self, session: _Session) -> None:
+        """Note that a connection has ended, before its owner does, and see that its owner does."""
+        session.transport.abort()
+        if self._session is session:
             self._session = None
             self._connected.clear()
 
@@ -228,17 +236,20 @@ class BrainConnection:
         try:
             async with client:
                 offered = frozenset([name async for name in _tools(client.session)])
-                self._arrive(client, offered)
+                self._arrive(client, transport, offered)
                 reason = await transport.lost()
         finally:
             self._session = None
             self._connected.clear()
         self._away(reason)
 
-    def _arrive(self, client: Client, offered: frozenset[str]) -> None:
+    def _arrive(
+        self, client: Client, transport: WebSocketTransport, offered: frozenset[str]
+    ) -> None:
         named = client.server_info
         server = f"{named.name} {named.version}" if named is not None else "a brain without a name"
-        self._session = _Session(client.session, offered, server)
+        self._session = _Session(client.session, transport, offered, server)
+        self._count += 1
         self._breaker.close()
         self._connected.set()
         self._reason = ""
@@ -253,15 +264,17 @@ class BrainConnection:
 
 
 async def _call(
-    session: ClientSession, name: str, arguments: Mapping[str, object], *, limit: timedelta
+    session: _Session, name: str, arguments: Mapping[str, object], *, limit: timedelta
 ) -> CallToolResult:
     try:
-        # Said for each call: otherwise what opening a connection may take bounds it too.
-        return await session.call_tool(
-            name, dict(arguments), read_timeout_seconds=limit.total_seconds()
+        # Said for each call: otherwise what opening a connection may take bounds it too. Longer
+        # than our own limit, so that who says it took too long is never the SDK.
+        return await session.session.call_tool(
+            name, dict(arguments), read_timeout_seconds=2 * limit.total_seconds()
         )
     except MCPError as error:
-        if error.code in (CONNECTION_CLOSED, REQUEST_TIMEOUT):
+        # The SDK says these of a lost connection; on one that stands, the brain itself does.
+        if error.code in (CONNECTION_CLOSED, REQUEST_TIMEOUT) and session.transport.is_over:
             raise BrainUnavailable(f"lost in mid-call: {error}", was_sent=True) from error
         raise BrainRefused(name, str(error)) from error
     except (ValidationError, RuntimeError) as error:

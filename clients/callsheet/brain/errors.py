@@ -43,6 +43,11 @@ class BrainRefused(BrainError):
         """Whether the same may be taken later, because the brain has no room for it now."""
         return self.reason in _PASSING
 
+    @property
+    def is_its_own_failure(self) -> bool:
+        """Whether the brain failed, by its own word: what was asked may be the cause, or not."""
+        return self.reason == "INTERNAL"
+
 
 class ToolNotOffered(BrainError):
     """The brain lists no such tool, or the settings say that it has none."""

@@ -62,10 +62,32 @@ class MediaWrite(TypedDict):
     payload_media_id: str
 
 
+class PassageWrite(TypedDict):
+    """A piece of knowledge by its source, and how near it was in meaning."""
+
+    source: str
+    score: float
+
+
+class SimilarTaskWrite(TypedDict):
+    """A task by its id, and how near it was in meaning."""
+
+    task_id: str
+    score: float
+
+
+class ContextWrite(TypedDict):
+    """What an attempt was told of when it began: names and scores, and no text."""
+
+    knowledge: list[PassageWrite]
+    similar_tasks: list[SimilarTaskWrite]
+
+
 class TaskEventWrite(TypedDict):
     """One fact of a task. Its key is (epoch, task_id, sequence); what does not apply is left out.
 
-    *time* is RFC 3339 in UTC to the microsecond, *status* that of the task after the fact.
+    *time* is RFC 3339 in UTC to the microsecond, *status* that of the task after the fact;
+    *derived_from* is the task that it tries again, or whose output it uses again.
     """
 
     epoch: str
@@ -83,6 +105,8 @@ class TaskEventWrite(TypedDict):
     spec: NotRequired[Json]
     model: NotRequired[ModelWrite]
     retry_of: NotRequired[str]
+    derived_from: NotRequired[str]
+    context: NotRequired[ContextWrite]
     output: NotRequired[Json]
     artifacts: NotRequired[list[ArtifactWrite]]
     failure: NotRequired[FailureWrite]

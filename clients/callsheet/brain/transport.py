@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from callsheet.brain.streams import MESSAGE_BYTES, SUBPROTOCOL, Reading, Writing
@@ -79,6 +80,17 @@ class WebSocketTransport:
                     await socket.close()
         finally:
             socket.transport.abort()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no connection, or one that ends now."""
+        socket = self._socket
+        return socket is None or socket.state is not State.OPEN or socket.transport.is_closing()
+
+    def abort(self) -> None:
+        """End the connection at once, so that whoever waits for its loss goes on."""
+        if self._socket is not None:
+            self._socket.transport.abort()
 
     async def lost(self) -> str:
         """Wait until the connection has ended; return why, for people."""

@@ -19,6 +19,10 @@ _LONGEST_REASON: Final = 300
 _LONGEST_WAIT: Final = timedelta(hours=1)
 #: Refusals that pass by themselves: too slow, too early, too many.
 _PASSING: Final = frozenset({408, 425, 429})
+#: It asks everybody to come back later.
+_AWAY: Final = frozenset({429, 503})
+#: A gateway has waited for it long enough; what it was asked may still be done.
+_OPEN: Final = frozenset({502, 504})
 
 Json = Mapping[str, object]
 
@@ -61,7 +65,10 @@ class Answer:
                 return MediaTooLarge(reason, limit=_limit(fields))
             case status if status >= 500 or status in _PASSING:
                 return PayloadUnavailable(
-                    f"PayloadCMS answered {status}: {reason}", retry_after=_wait(self.retry_after)
+                    f"PayloadCMS answered {status}: {reason}",
+                    retry_after=_wait(self.retry_after),
+                    is_away=status in _AWAY,
+                    is_open=status in _OPEN,
                 )
             case status if 300 <= status < 400:
                 return RequestRefused(status, "redirects are not followed")

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
@@ -11,12 +12,19 @@ from typing import IO, Final, Self, cast
 import httpx
 
 from callsheet.payload.answers import Answer, Json, MediaDocument, document
-from callsheet.payload.errors import AnswerMalformed, PayloadUnavailable, RequestRefused
+from callsheet.payload.errors import (
+    AnswerMalformed,
+    PayloadError,
+    PayloadUnavailable,
+    RequestRefused,
+)
 
 #: What is read of an answer at most.
 LARGEST_ANSWER: Final = 2**20
 #: The waits before a request is made again, where that is safe; half as much more or less.
 WAITS: Final = (timedelta(milliseconds=200), timedelta(milliseconds=800))
+#: An upload that is slower than this, in bytes a second, is given up.
+SLOWEST: Final = 256 * 2**10
 _CONNECT: Final = timedelta(seconds=5)
 _LINES: Final = 16
 
@@ -48,11 +56,16 @@ class MediaUpload:
     fields: Mapping[str, str]
 
 
+def upload_time(size: int) -> timedelta:
+    """Return how long so many bytes may take on their way, beside the time limit of a request."""
+    return timedelta(seconds=size / SLOWEST)
+
+
 class PayloadClient:
     """Asks one PayloadCMS; an async context manager.
 
-    *time_limit* bounds each request; *jitter* returns chances in [0, 1), which spread the
-    *waits* before a request is made again.
+    *time_limit* bounds each request, and that of an upload grows with its size (`upload_time`);
+    *jitter* returns chances in [0, 1), which spread the *waits* before a request is made again.
     Every method raises PayloadError.
     """
 
@@ -96,8 +109,15 @@ class PayloadClient:
         await self._http.aclose()
 
     async def find_media(self, source_hash: str) -> MediaDocument | None:
-        """Return the document with that hash; None: there is none."""
-        answer = await self._again(lambda: self._find(source_hash), repeatable=True)
+        """Return the document with that hash; None: there is none.
+
+        PayloadUnavailable here means that PayloadCMS is away: a search asks for so little.
+        """
+        try:
+            answer = await self._again(lambda: self._find(source_hash), repeatable=True)
+        except PayloadUnavailable as error:
+            error.is_away = True
+            raise
         found = answer.get("docs")
         if not isinstance(found, list):
             raise AnswerMalformed("a search without docs")
@@ -124,10 +144,24 @@ class PayloadClient:
                 raise
             return found
         except PayloadUnavailable as error:
-            found = await self.find_media(upload.source_hash) if error.sent else None
+            found = await self._found_after(error, upload.source_hash) if error.sent else None
             if found is None:
                 raise
             return found
+
+    async def _found_after(
+        self, lost: PayloadUnavailable, source_hash: str
+    ) -> MediaDocument | None:
+        """Return what came of an upload whose answer was lost, as far as anybody can tell."""
+        try:
+            return await self.find_media(source_hash)
+        except PayloadError as error:
+            raise PayloadUnavailable(
+                f"{lost.message}, and then {error.message}",
+                retry_after=error.retry_after if isinstance(error, PayloadUnavailable) else None,
+                is_away=isinstance(error, PayloadUnavailable),
+                is_open=lost.is_open,
+            ) from error
 
     async def _find(self, source_hash: str) -> Json:
         asked = {
@@ -136,9 +170,10 @@ class PayloadClient:
             "depth": "0",
         }
         request = self._http.build_request("GET", self._place.media, params=asked)
-        return (await self._answer(request, what="a search")).json()
+        return (await self._answer(request, what="a search", limit=self._time_limit)).json()
 
     async def _post(self, upload: MediaUpload) -> Json:
+        size = upload.file.seek(0, os.SEEK_END)
         upload.file.seek(0)
         fields = {**upload.fields, self._place.hash_field: upload.source_hash}
         request = self._http.build_request(
@@ -148,7 +183,15 @@ class PayloadClient:
             data={"_payload": json.dumps(fields)},
             files={"file": (upload.filename, upload.file, upload.media_type)},
         )
-        return (await self._answer(request, what="an upload")).json()
+        sending = _Sending(cast("httpx.AsyncByteStream", request.stream))
+        request.stream = sending
+        limit = self._time_limit + upload_time(size)
+        try:
+            answer = await self._answer(request, what="an upload", limit=limit)
+        except PayloadUnavailable as error:
+            error.is_open = sending.is_whole
+            raise
+        return answer.json()
 
     def _require_hash(self, found: object, source_hash: str) -> None:
         """Refuse a document that was not asked for: it would be taken for the file's own."""
@@ -174,10 +217,10 @@ class PayloadClient:
             await asyncio.sleep(wait.total_seconds() * (0.5 + self._jitter()))
         return await ask()
 
-    async def _answer(self, request: httpx.Request, *, what: str) -> Answer:
+    async def _answer(self, request: httpx.Request, *, what: str, limit: timedelta) -> Answer:
         """Send the request, and read the answer within the limits of time and size."""
         try:
-            async with asyncio.timeout(self._time_limit.total_seconds()):
+            async with asyncio.timeout(limit.total_seconds()):
                 response = await self._http.send(request, stream=True)
                 try:
                     body = await _body(response)
@@ -185,14 +228,32 @@ class PayloadClient:
                     await response.aclose()
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise PayloadUnavailable(
-                f"{what}: PayloadCMS is away: {_told(error)}", sent=False
+                f"{what}: PayloadCMS is away: {_told(error)}", sent=False, is_away=True
             ) from error
         except TimeoutError as error:
-            seconds = f"{self._time_limit.total_seconds():g}"
+            seconds = f"{round(limit.total_seconds(), 1):g}"
             raise PayloadUnavailable(f"{what}: no answer within {seconds} seconds") from error
         except httpx.HTTPError as error:
             raise PayloadUnavailable(f"{what} was cut off: {_told(error)}") from error
         return Answer(response.status_code, body, response.headers.get("retry-after", ""))
+
+
+class _Sending(httpx.AsyncByteStream):
+    """The body of a request, which knows when all of it has gone."""
+
+    def __init__(self, body: httpx.AsyncByteStream) -> None:
+        self._body = body
+        self.is_whole = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the body; it has gone when nothing more is asked for."""
+        async for chunk in self._body:
+            yield chunk
+        self.is_whole = True
+
+    async def aclose(self) -> None:
+        """Close the body."""
+        await self._body.aclose()
 
 
 async def _body(response: httpx.Response) -> bytes:

@@ -28,13 +28,23 @@ class PayloadUnavailable(PayloadError):
     is_passing = True
 
     def __init__(
-        self, message: str, *, retry_after: timedelta | None = None, sent: bool = True
+        self,
+        message: str,
+        *,
+        retry_after: timedelta | None = None,
+        sent: bool = True,
+        is_away: bool = False,
+        is_open: bool = False,
     ) -> None:
         super().__init__(message)
         #: How long it asks to be left alone.
         self.retry_after = retry_after
         #: Whether the request may have reached it, and so may have been done.
         self.sent = sent
+        #: Whether it is PayloadCMS that is in trouble, whatever it is asked, not this one request.
+        self.is_away = is_away
+        #: Whether it has the whole request and has not answered: it may still do what was asked.
+        self.is_open = is_open
 
 
 class AccessRefused(PayloadError):

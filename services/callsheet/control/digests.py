@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from callsheet.ledger.acceptance import ReuseWish
 from callsheet.ledger.catalog import TaskType
+from callsheet.ledger.model import PinnedModel
 from callsheet.runtime.models import Catalogue, Model
 from callsheet.tasks.v1 import options_pb2
 from callsheet.v1.task_service_pb2 import REUSE_MODE_RESULT_OR_JOIN, SubmitTaskRequest
@@ -47,6 +48,7 @@ class SpecDigests:
         """Return by what a checked submission may be answered; None: only by a task of its own."""
         if not request.HasField("reuse") or not request.reuse.mode:
             return None
+        task_type = request.spec.WhichOneof("input") or ""
         digest = self.digest(request.spec)
         if digest is None:
             return None
@@ -55,6 +57,7 @@ class SpecDigests:
             digest,
             joins=request.reuse.mode == REUSE_MODE_RESULT_OR_JOIN,
             max_age=request.reuse.max_age.ToTimedelta() if limited else None,
+            models=self._pinned(getattr(request.spec, task_type), self._fields[task_type]),
         )
 
     def digest(self, spec: TaskSpec) -> str | None:
@@ -80,6 +83,11 @@ class SpecDigests:
         # What this version does not know of the input is digested too: it may mean something.
         digest.update(whole.SerializeToString(deterministic=True))
         return digest.hexdigest()
+
+    def _pinned(self, input_message: Message, fields: _Fields) -> tuple[PinnedModel, ...]:
+        """Return the models that the digest is of, as an output says that they ran."""
+        found = [(name, self._models.find(getattr(input_message, name))) for name in fields.models]
+        return tuple(PinnedModel(name, model.name, model.revision) for name, model in found)
 
 
 def _fill_in(input_message: Message, fields: _Fields, models: list[Model]) -> None:

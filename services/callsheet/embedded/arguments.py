@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from callsheet.embedded.embedded_brain import BRAIN, BRAIN_MODULE
+from callsheet.embedded.media_commands import add_media
 from callsheet.embedded.up import ROOMS
 from callsheet.embedded.webhook_arguments import add_webhooks
 from callsheet.ledger.access import Role
@@ -67,6 +68,7 @@ def command_line() -> argparse.ArgumentParser:
         )
     _add_keys(commands.add_parser)
     add_webhooks(commands.add_parser)
+    add_media(commands.add_parser)
     settings = commands.add_parser(
         "settings",
         help="show every setting, its value and where that is from",

@@ -22,6 +22,7 @@ from callsheet.embedded.key_commands import (
     keys_list,
     keys_revoke,
 )
+from callsheet.embedded.media_commands import media_command
 from callsheet.embedded.redis_access import running_embedded_url
 from callsheet.embedded.up import room_command, run_up
 from callsheet.embedded.valkey import ValkeyUnavailable
@@ -84,6 +85,8 @@ def _run(asked: argparse.Namespace, settings: Settings) -> int:
             asyncio.run(keys_revoke(settings, key_id=asked.key_id, as_json=asked.json))
         case "webhooks", _:
             asyncio.run(webhooks_command(settings, asked))
+        case "media", _:
+            asyncio.run(media_command(settings, asked))
         case room, _:
             _become(room, settings)
     return 0

@@ -126,14 +126,14 @@ async def _list_endpoints(registry: WebhookRegistry, asked: argparse.Namespace) 
         if asked.project in (None, project)
     ]
     for circuit in await registry.circuits():
-        project, origin = parse_line(circuit.line)
+        project, endpoint = parse_line(circuit.line)
         if asked.project in (None, project):
             is_open = circuit.retry_time is not None
             found.append(
                 {
                     "state": "away" if is_open else "failing",
                     "project": project,
-                    "endpoint": origin,
+                    "endpoint": endpoint,
                     "failures": circuit.failures,
                 }
             )

@@ -3,14 +3,23 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
-from typing import NamedTuple
+from hashlib import sha256
+from typing import NamedTuple, cast
 
-from msgspec.structs import replace
+from msgspec.json import encode
+from msgspec.structs import fields, replace
 
 from callsheet.ledger.codec import decode_task
 from callsheet.ledger.errors import LedgerError, RequestIdReused, TaskNotFound
 from callsheet.ledger.instants import instant
-from callsheet.ledger.model import NO_TIME, NOTHING, CallbackEvent, Submission, Task
+from callsheet.ledger.model import (
+    NO_TIME,
+    NOTHING,
+    CallbackEvent,
+    PinnedModel,
+    Submission,
+    Task,
+)
 from callsheet.ledger.store import Applied, Commit, Refused
 
 
@@ -26,12 +35,14 @@ class Outcome(Enum):
 class ReuseWish(NamedTuple):
     """A wish to be answered with what an equal submission made, or, if it *joins*, is making.
 
-    *digest* is of what equal submissions have in common; *max_age* None means the type's own.
+    *digest* is of what equal submissions have in common, *models* among it; *max_age* None means
+    the type's own.
     """
 
     digest: str
     joins: bool = False
     max_age: timedelta | None = None
+    models: tuple[PinnedModel, ...] = ()
 
 
 class SubmitCommand(NamedTuple):
@@ -84,6 +95,26 @@ def repeated(prepared: Prepared, task: Task) -> Accepted | LedgerError:
     if asked(task.submission) != asked(prepared.task.submission):
         return RequestIdReused(prepared.request_id, task.id)
     return Accepted(task, Outcome.REPEATED)
+
+
+def asked_digest(submission: Submission) -> str:
+    """Return a digest of what the client asked for, the same in every process.
+
+    Only what is said counts: a field that is new here, and left out, changes no digest.
+    """
+    wanted = asked(submission)
+    said = {
+        field.name: value
+        for field in fields(wanted)
+        if (value := getattr(wanted, field.name)) != field.default
+    }
+    return sha256(encode(said, order="sorted", enc_hook=_plain)).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, str]", value))
+    raise TypeError(f"a submission holds no {type(value).__name__}")
 
 
 def asked(submission: Submission) -> Submission:

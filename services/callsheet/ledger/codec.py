@@ -297,6 +297,8 @@ def _own(submission: Submission) -> bytes:
     if submission.reuse is not None:
         message.reuse.digest = bytes.fromhex(submission.reuse.digest)
         write_duration(message.reuse.ttl, submission.reuse.ttl)
+        for field, name, revision in submission.reuse.models:
+            message.reuse.models.add(field=field, name=name, revision=revision)
     return message.SerializeToString()
 
 

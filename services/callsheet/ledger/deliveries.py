@@ -1,27 +1,26 @@
 """Deliveries: the durable queues between the log and the endpoints of webhooks.
 
 One queue for each task and endpoint, in order; its head is claimed under a lease by any sidecar.
-Queues of one project and origin share a line, so that a slow origin holds up nobody else, and a
-circuit, so that an origin that is away is asked by one delivery at a time.
+Queues of one project and endpoint, a URL's origin and path, share a line, so that a slow endpoint
+holds up no other, and a circuit, so that one that is away is asked by one delivery at a time.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from types import MappingProxyType
 from typing import Final, NamedTuple, cast
 
 from callsheet.ledger.delivery_model import (
     DeliveryRecord,
-    DeliveryState,
     Disabled,
     NewDelivery,
     decode_record,
-    disabled_field,
     encode_new,
-    encode_record,
     endpoint_of,
     parse_line,
 )
+from callsheet.ledger.delivery_outcomes import EVIDENCE, ClaimedDelivery, Frame, SettledAs, frame_of
 from callsheet.ledger.delivery_scripts import CLAIM_DUE, HEADS, RECORD, SETTLE
 from callsheet.ledger.errors import UnknownVersion
 from callsheet.ledger.index import Keys
@@ -68,34 +67,19 @@ class LogStep:
     after: str
 
 
-class ClaimedDelivery(NamedTuple):
-    """The head of a queue, under a lease; *time* is the ledger's when it was claimed."""
-
-    record: DeliveryRecord
-    line: str
-    endpoint: str
-    lease_expire: int
-    time: datetime
-    #: Stored facts of the task by their sequence: the first, and those around the delivery's own.
-    facts: Mapping[int, bytes]
-    #: Why its endpoint takes nothing any more. Empty: it does.
-    disabled: str = ""
-    #: Whether its circuit held it up for so long that it is given up.
-    is_held: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What a claim took, and what it saw beside.
 
     *unreadable* heads a newer version must have written: they stay as they are until their lease
-    runs out, for another sidecar may know them. *lines* have due deliveries, longest due first;
-    *next_due* is how long until the next one has. *registry_version* grows with each change of the
-    webhook registry.
+    runs out, for another sidecar may know them. *projects* have due lines, and *lines* are some of
+    those that were looked at, longest due first; *next_due* is how long until the next one is.
+    *registry_version* grows with each change of the webhook registry.
     """
 
     deliveries: tuple[ClaimedDelivery, ...]
     unreadable: int
+    projects: tuple[str, ...]
     lines: tuple[str, ...]
     next_due: timedelta | None
     registry_version: int
@@ -122,39 +106,11 @@ class _Queue(NamedTuple):
     is_held: bool
 
 
+_Claimed = tuple[
+    bytes, bytes, list[tuple[int, bytes, bytes]], bytes, list[bytes], list[bytes], bytes
+]
 #: (record, why its endpoint is disabled, first fact, sequence of the next fact, facts)
 _Head = tuple[bytes, bytes, bytes | None, int, list[bytes | None]]
-
-
-class _Frame(NamedTuple):
-    """What the script is told of one outcome; that of an empty queue has only its first part."""
-
-    task_id: str
-    endpoint: str
-    line: str
-    lease_expire: int
-    task_create_time: int = 0
-    key: str = ""
-    record: bytes = b""
-    retry_delay: int | str = ""
-    is_dead: bool = False
-    is_forgotten: bool = False
-    retention: int = 0
-    answers: bool | None = None
-    disabled_field: str = ""
-    disables: bytes = b""
-
-
-_EVIDENCE: Final[Mapping[bool | None, str]] = {True: "+", False: "-", None: ""}
-
-
-class _Outcome(NamedTuple):
-    claimed: ClaimedDelivery
-    record: DeliveryRecord
-    retry_delay: timedelta | None
-    retention: timedelta
-    answers: bool | None
-    disables: str
 
 
 class Deliveries:
@@ -166,7 +122,7 @@ class Deliveries:
         self._connection = connection
         self._keys = keys
         self._circuit = circuit
-        self._outcomes: CommitLane[_Outcome, Settled]
+        self._outcomes: CommitLane[SettledAs, Settled]
         self._outcomes = CommitLane(self._write, batch=SETTLED_TOGETHER)
 
     async def record(self, deliveries: Sequence[NewDelivery], step: LogStep) -> int | None:
@@ -179,7 +135,7 @@ class Deliveries:
             self._keys.hold(step.role),
             self._keys.cursors,
             self._keys.epoch,
-            self._keys.delivery_lines,
+            self._keys.delivery_projects,
             self._keys.delivery_circuits,
             self._keys.delivery_leases,
         )
@@ -189,7 +145,7 @@ class Deliveries:
             arguments += (
                 names.of(self._keys.deliveries(new.task_id)),
                 names.of(self._keys.deliveries_due(new.line)),
-                names.of(*self._keys.project_deliveries(new.project)),
+                names.of(*self._keys.delivery_lists(new.project)),
                 new.line,
                 new.project,
                 new.task_id,
@@ -203,36 +159,41 @@ class Deliveries:
         return None if recorded < 0 else recorded
 
     async def claim(
-        self, most: Mapping[str, int], *, lease: timedelta, looked_at: int = 256
+        self,
+        most: Mapping[str, int],
+        *,
+        lease: timedelta,
+        look: Mapping[str, int] = MappingProxyType({}),
+        projects: int = 256,
     ) -> Claims:
         """Take heads that are due, at most so many of each line, under a lease; then look.
 
-        At most *looked_at* lines are answered. Without lines only look.
+        *look* says of which projects how many due lines are answered at most. Without lines only
+        look.
         """
         lines = list(most)
         places = [
-            self._keys.delivery_lines,
+            self._keys.delivery_projects,
             self._keys.delivery_circuits,
             self._keys.delivery_leases,
             self._keys.webhook_version,
         ]
-        places += (self._keys.deliveries_due(line) for line in lines)
-        arguments: list[Word] = [span(lease), span(self._circuit.hold), looked_at]
-        for line in lines:
-            arguments += (line, most[line])
+        arguments: list[Word] = [span(lease), span(self._circuit.hold), projects, len(lines)]
+        for line, count in most.items():
+            project, _ = parse_line(line)
+            places += (self._keys.deliveries_due(line), self._keys.delivery_lines(project))
+            arguments += (line, count)
+        places += (self._keys.delivery_lines(project) for project in look)
+        arguments += look.values()
         reply = await self._connection.script(CLAIM_DUE, places, arguments)
-        time, expire, taken, version, due, later = cast(
-            "tuple[bytes, bytes, list[tuple[int, bytes, bytes]], bytes, list[bytes], bytes]", reply
-        )
+        time, expire, taken, version, due, busy, later = cast("_Claimed", reply)
         queues = [
             _Queue(lines[index - 1], *_parse_member(member), bool(why))
             for index, member, why in taken
         ]
         claimed, unreadable = await self._heads(queues, time=int(time), expire=int(expire))
         wait = timedelta(microseconds=float(later) - float(time)) if later else None
-        return Claims(
-            claimed, unreadable, tuple(line.decode() for line in due), wait, int(version or 0)
-        )
+        return Claims(claimed, unreadable, _texts(busy), _texts(due), wait, int(version or 0))
 
     async def settle(
         self,
@@ -251,7 +212,7 @@ class Deliveries:
         it is to take nothing any more.
         """
         return await self._outcomes.put(
-            _Outcome(claimed, record, retry_delay, retention, answers, disables)
+            SettledAs(claimed, record, retry_delay, retention, answers, disables)
         )
 
     async def progress(self, task_ids: Sequence[str]) -> list[bytes | None]:
@@ -270,11 +231,12 @@ class Deliveries:
             return 0
         hashes = [self._keys.deliveries(task_id) for task_id in task_ids]
         projects = cast("list[bytes]", await self._connection.script(PROJECTS, hashes, []))
-        places = [ended]
-        for place, project in zip(hashes, projects, strict=True):
-            every, _, dead = self._keys.project_deliveries(project.decode())
-            places += (place, every, dead)
-        return await self._connection.number(FORGET, places, task_ids)
+        places, arguments = [ended, self._keys.delivery_disabled], list[Word]()
+        for task_id, place, project in zip(task_ids, hashes, _texts(projects), strict=True):
+            every, _, dead = self._keys.project_deliveries(project)
+            places += (place, every, dead, self._keys.disabled_endpoints(project))
+            arguments += (task_id, project)
+        return await self._connection.number(FORGET, places, arguments)
 
     async def _heads(
         self, queues: Sequence[_Queue], *, time: int, expire: int
@@ -313,14 +275,14 @@ class Deliveries:
     async def _vacate(self, queue: _Queue, *, expire: int) -> None:
         """Give back the lease of a queue in which nothing waits any more."""
         names = self._settling()
-        nothing = _Frame(queue.task_id, queue.endpoint, queue.line, expire)
+        nothing = Frame(queue.task_id, queue.endpoint, queue.line, expire)
         arguments = [*self._terms(), *self._frame(names, nothing)]
         await self._connection.script(SETTLE, names.all, arguments)
 
-    async def _write(self, outcomes: Sequence[_Outcome]) -> list[Settled]:
+    async def _write(self, outcomes: Sequence[SettledAs]) -> list[Settled]:
         names, arguments = self._settling(), self._terms()
         for outcome in outcomes:
-            arguments += self._frame(names, _frame_of(outcome))
+            arguments += self._frame(names, frame_of(outcome))
         reply = await self._connection.script(SETTLE, names.all, arguments)
         words = cast("list[int | bytes]", reply)
         return [
@@ -330,7 +292,7 @@ class Deliveries:
 
     def _settling(self) -> Names:
         return Names(
-            self._keys.delivery_lines,
+            self._keys.delivery_projects,
             self._keys.delivery_circuits,
             self._keys.delivery_leases,
             self._keys.delivery_ended,
@@ -342,11 +304,11 @@ class Deliveries:
         waits = (span(circuit.shortest), span(circuit.longest))
         return [span(circuit.hold), circuit.failures, *waits]
 
-    def _frame(self, names: Names, frame: _Frame) -> tuple[Word, ...]:
+    def _frame(self, names: Names, frame: Frame) -> tuple[Word, ...]:
         return (
             names.of(self._keys.deliveries(frame.task_id)),
             names.of(self._keys.deliveries_due(frame.line)),
-            names.of(*self._keys.project_deliveries(parse_line(frame.line)[0])),
+            names.of(*self._keys.delivery_lists(parse_line(frame.line)[0])),
             frame.line,
             frame.task_id,
             frame.task_create_time,
@@ -358,33 +320,14 @@ class Deliveries:
             "dead" if frame.is_dead else "",
             "forget" if frame.is_forgotten else "",
             frame.retention,
-            _EVIDENCE[frame.answers],
+            EVIDENCE[frame.answers],
             frame.disabled_field,
             frame.disables,
         )
 
 
-def _frame_of(outcome: _Outcome) -> _Frame:
-    claimed, record = outcome.claimed, outcome.record
-    disables = b""
-    if outcome.disables:
-        disables = Disabled(record.url, outcome.disables, claimed.time).encode()
-    return _Frame(
-        record.task_id,
-        claimed.endpoint,
-        claimed.line,
-        claimed.lease_expire,
-        task_create_time=record.task_create_time,
-        key=record.key,
-        record=encode_record(record),
-        retry_delay="" if outcome.retry_delay is None else span(outcome.retry_delay),
-        is_dead=record.state is DeliveryState.DEAD,
-        is_forgotten=record.signal is not None,
-        retention=span(outcome.retention),
-        answers=outcome.answers,
-        disabled_field=disabled_field(record.project, claimed.endpoint),
-        disables=disables,
-    )
+def _texts(words: Sequence[bytes]) -> tuple[str, ...]:
+    return tuple(word.decode() for word in words)
 
 
 def _parse_member(member: bytes) -> tuple[str, str]:

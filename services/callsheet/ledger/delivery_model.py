@@ -134,15 +134,15 @@ def endpoint_of(url: str) -> str:
     return sha256(url.encode()).hexdigest()[:16]
 
 
-def line_of(project: str, origin: str) -> str:
-    """Return the line in which a project's deliveries to an origin wait."""
-    return f"{project}/{origin}"
+def line_of(project: str, endpoint: str) -> str:
+    """Return the line in which a project's deliveries to an endpoint (origin and path) wait."""
+    return f"{project}/{endpoint}"
 
 
 def parse_line(line: str) -> tuple[str, str]:
-    """Return (project, origin) of a line; the name of a project has no slash."""
-    project, _, origin = line.partition("/")
-    return project, origin
+    """Return (project, endpoint) of a line; the name of a project has no slash."""
+    project, _, endpoint = line.partition("/")
+    return project, endpoint
 
 
 def encode_new(new: NewDelivery, *, epoch: str) -> bytes:

@@ -5,8 +5,9 @@ repeated. A queue's head is its first waiting delivery; the queue is due when it
 delivery is named by its key: a fact's by its sequence, a signal's by sequence-time. The head of a
 queue under a lease stays its head, whatever else is recorded or replayed.
 
-Queues of one project and origin stand in one line. After failures in a row a line's circuit opens:
-its queues wait, one at a time is tried as a probe, and what was due for too long is given up.
+Queues of one project and endpoint stand in one line. After failures in a row a line's circuit
+opens: its queues wait, one at a time is tried as a probe, and what was due for too long is given
+up.
 """
 
 from typing import Final
@@ -19,7 +20,8 @@ local function text(time) return string.format('%.0f', time) end
 
 # A line's circuit: {failures in a row, when it is tried again (0 = closed), its last wait, the
 # queue whose head is the probe ('' = none)}. `rank` keeps a line's first due time beside those of
-# the others; a line without a queue has no circuit either.
+# its project's others, and the project's first beside those of other projects, so that no project
+# hides another; a line without a queue has no circuit either.
 LINES: Final = r"""
 local function circuit(circuits, line)
   local f, u, w, p = string.match(redis.call('HGET', circuits, line) or '',
@@ -30,7 +32,7 @@ local function keep(circuits, line, c)
   redis.call('HSET', circuits, line,
              table.concat({text(c[1]), text(c[2]), text(c[3]), c[4]}, ' '))
 end
-local function rank(lines, circuits, line, due, hold)
+local function rank_line(lines, circuits, line, due, hold)
   local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
   if #first == 0 then
     redis.call('ZREM', lines, line)
@@ -44,16 +46,27 @@ local function rank(lines, circuits, line, due, hold)
   end
   redis.call('ZADD', lines, text(at), line)
 end
+local function rank(projects, lines, circuits, line, due, hold)
+  rank_line(lines, circuits, line, due, hold)
+  local project = string.match(line, '^[^/]*')
+  local first = redis.call('ZRANGE', lines, 0, 0, 'WITHSCORES')
+  if #first == 0 then
+    redis.call('ZREM', projects, project)
+  else
+    redis.call('ZADD', projects, first[2], project)
+  end
+end
 """
 
 # Records deliveries and moves the reader's cursor behind the facts they tell of, together.
 #
-# KEYS      hold, cursors, epoch, lines, circuits, leases; then whatever the frames name
+# KEYS      hold, cursors, epoch, projects, circuits, leases; then whatever the frames name
 # ARGV      holder, reader, cursor before, cursor after, epoch, how long a circuit may hold up,
 #           number of frames; then for each:
-#           deliveries key index, due key index, index of the project's three lists (all, waiting,
-#           dead, one after the other), line, project, task id, task's create time, endpoint, key,
-#           mark ('!': every one is delivered; '': only the newest needs to be), record
+#           deliveries key index, due key index, index of the project's five lists (all, waiting,
+#           dead, lines, disabled, one after the other), line, project, task id, task's create time,
+#           endpoint, key, mark ('!': every one is delivered; '': only the newest needs to be),
+#           record
 #           A fact that was recorded for the endpoint before is passed over, and so is a signal
 #           that is not newer than all that was. One marked '' that still waits gives way to a newer
 #           one. What is kept of an earlier task of the same id is dropped: it was pruned.
@@ -137,12 +150,12 @@ for i = 8, #ARGV, 11 do
       -- so, unless what came must be delivered
       if not leased and (mark == '!' or not redis.call('ZSCORE', due, member)) then
         redis.call('ZADD', due, text(now), member)
-        touched[line] = due
+        touched[line] = {KEYS[all+3], due}
       end
     end
   end
 end
-for line, due in pairs(touched) do rank(KEYS[4], KEYS[5], line, due, tonumber(ARGV[6])) end
+for line, t in pairs(touched) do rank(KEYS[4], t[1], KEYS[5], line, t[2], tonumber(ARGV[6])) end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[4])
 return recorded
 """
@@ -150,20 +163,24 @@ return recorded
 
 # Takes due queues under a lease; a lease that has run out is as good as none. Then looks.
 #
-# KEYS      lines, circuits, leases, registry version; then one due set for each line
-# ARGV      lease, how long a circuit may hold up, the most lines to answer; then for each: line,
-#           the most queues to take
+# KEYS      projects, circuits, leases, registry version; then for each line to take of its due set
+#           and its project's lines; then for each project to look at its lines
+# ARGV      lease, how long a circuit may hold up, the most projects to answer, number of lines to
+#           take of; for each of these: line, the most queues to take; then for each project to look
+#           at the most lines to answer
 # Returns   {now, expire time of the leases, {{index of the line from 1, task id/endpoint, '' or
 #           'held' = its circuit held it up for too long}…}, registry version or '',
-#           {line… that are due, longest first}, when the next one is or ''}
+#           {line of such a project… that is due, longest first within each},
+#           {project… that has one, longest first}, when the next line is due or ''}
 CLAIM_DUE: Final = (
     "#!lua flags=allow-oom\n"
     + CLOCK
     + LINES
     + r"""
 local expire, hold, taken = text(now + ARGV[1]), tonumber(ARGV[2]), {}
-for i = 5, #KEYS do
-  local line, most, due, c = ARGV[2 * i - 6], ARGV[2 * i - 5], KEYS[i], nil
+local lines = tonumber(ARGV[4])
+for i = 1, lines do
+  local line, most, due, c = ARGV[2 * i + 3], ARGV[2 * i + 4], KEYS[2 * i + 3], nil
   local last, why = now, ''
   c = circuit(KEYS[2], line)
   if c and c[2] > now then
@@ -176,19 +193,35 @@ for i = 5, #KEYS do
   for _, member in ipairs(found) do
     redis.call('ZADD', due, expire, member)
     redis.call('ZADD', KEYS[3], expire, member)
-    taken[#taken+1] = {i - 4, member, why}
+    taken[#taken+1] = {i, member, why}
   end
   if #found == 1 and c and c[2] > 0 and why == '' then
     -- until it has spoken, or died, it is the only one
     keep(KEYS[2], line, {c[1], now + ARGV[1], c[3], found[1]})
   end
-  rank(KEYS[1], KEYS[2], line, due, hold)
+  rank(KEYS[1], KEYS[2 * i + 4], KEYS[2], line, due, hold)
 end
-local later = redis.call('ZRANGE', KEYS[1], '(' .. text(now), '+inf',
-                         'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
-return {text(now), expire, taken, redis.call('GET', KEYS[4]) or '',
-        redis.call('ZRANGE', KEYS[1], '-inf', text(now), 'BYSCORE', 'LIMIT', 0, ARGV[3]),
-        later[2] or ''}
+
+local next_due
+local function later(ranked)
+  local first = redis.call('ZRANGE', ranked, '(' .. text(now), '+inf',
+                           'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+  if first[2] and (not next_due or tonumber(first[2]) < next_due) then
+    next_due = tonumber(first[2])
+  end
+end
+local function due_in(ranked, most)
+  later(ranked)
+  return redis.call('ZRANGE', ranked, '-inf', text(now), 'BYSCORE', 'LIMIT', 0, most)
+end
+
+local found = {}
+for i = 2 * lines + 5, #KEYS do
+  for _, line in ipairs(due_in(KEYS[i], ARGV[i])) do found[#found+1] = line end
+end
+local projects = due_in(KEYS[1], ARGV[3])
+return {text(now), expire, taken, redis.call('GET', KEYS[4]) or '', found, projects,
+        next_due and text(next_due) or ''}
 """
 )
 
@@ -222,10 +255,10 @@ return out
 
 # Writes what became of heads, gives the leases back, and makes queues due again that wait.
 #
-# KEYS      lines, circuits, leases, ended, disabled; then whatever the frames name
+# KEYS      projects, circuits, leases, ended, disabled; then whatever the frames name
 # ARGV      how long a circuit may hold up, failures in a row that open it, its first wait, its
 #           longest wait; then for each frame:
-#           deliveries key index, due key index, index of the project's three lists, line, task id,
+#           deliveries key index, due key index, index of the project's five lists, line, task id,
 #           task's create time, endpoint, key, expire time of the lease, record,
 #           wait before the next try ('' = the delivery has ended), 'dead' or '', 'forget' = an end
 #           is not kept or '', how long an end is remembered, '+' = the endpoint answers, '-' = it
@@ -274,6 +307,16 @@ local function without(waiting, key)
   return table.concat(kept, ' '), mark, #kept
 end
 
+-- Past a thousand of one project the oldest gives way: asked again, it can say so again.
+local function disable(i, endpoints, line, endpoint)
+  redis.call('HSET', KEYS[5], ARGV[i+15], ARGV[i+16])
+  redis.call('ZADD', endpoints, text(now + ARGV[i+13]), endpoint)
+  if redis.call('ZCARD', endpoints) > 1000 then
+    local oldest = redis.call('ZPOPMIN', endpoints)[1]
+    redis.call('HDEL', KEYS[5], string.match(line, '^[^/]*/') .. oldest)
+  end
+end
+
 local out, touched = {}, {}
 for i = 5, #ARGV, 17 do
   local h, due, all = KEYS[tonumber(ARGV[i])], KEYS[tonumber(ARGV[i+1])], tonumber(ARGV[i+2])
@@ -310,7 +353,7 @@ for i = 5, #ARGV, 17 do
         redis.call('ZADD', KEYS[4], text(now + ARGV[i+13]), task_id)
         if superseded then done = 2 end
       end
-      if ARGV[i+16] ~= '' then redis.call('HSET', KEYS[5], ARGV[i+15], ARGV[i+16]) end
+      if ARGV[i+16] ~= '' then disable(i, KEYS[all+4], line, endpoint) end
     end
     redis.call('ZREM', KEYS[3], member)
     if waiting == '' then
@@ -322,10 +365,10 @@ for i = 5, #ARGV, 17 do
     end
     local follows = waiting ~= '' and at == now and 1 or 0
     out[#out+1], out[#out+2], out[#out+3] = done, judge(line, member, ARGV[i+14]), follows
-    touched[line] = due
+    touched[line] = {KEYS[all+3], due}
   end
 end
-for line, due in pairs(touched) do rank(KEYS[1], KEYS[2], line, due, hold) end
+for line, t in pairs(touched) do rank(KEYS[1], t[1], KEYS[2], line, t[2], hold) end
 return out
 """
 )

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from callsheet.ledger.events import CancelRequested, ContextRetrieved, Event
 from callsheet.ledger.instants import microseconds, span
 from callsheet.ledger.model import NO_TIME, Task, TaskState, Terms
+from callsheet.ledger.pins import ran
 
 #: Scores of ready sets count from 2025-01-01: band and time fit a double exactly until 2053.
 SCORE_START: Final = 1_735_689_600_000_000
@@ -48,7 +49,9 @@ class Keys:
         self.workers_seen = f"{self.prefix}workers:seen"  # ZSET worker id → time
         self.api_keys = f"{self.prefix}keys"  # HASH key id → key record
         self.reuse_counts = f"{self.prefix}reuse:counts"  # HASH <task type>:<what> → how often
-        self.delivery_lines = f"{self.prefix}deliveries:lines"  # ZSET line → first due time
+        self.delivery_projects = (
+            f"{self.prefix}deliveries:projects"  # ZSET project → first due time
+        )
         self.delivery_circuits = f"{self.prefix}deliveries:circuits"  # HASH line → circuit
         self.delivery_disabled = f"{self.prefix}deliveries:disabled"  # HASH project/endpoint → why
         self.delivery_leases = f"{self.prefix}deliveries:leases"  # ZSET id/endpoint → expire time
@@ -94,7 +97,7 @@ class Keys:
         return f"{self.prefix}reuse:{project}:{digest}"
 
     def joined(self, task_id: str) -> str:
-        """STRING: the task joined by the request that would have made this one; expires."""
+        """STRING: the task that was joined instead of making this one, what was asked; expires."""
         return f"{self.prefix}joined:{task_id}"
 
     def project_final(self, project: str, state: TaskState) -> str:
@@ -109,10 +112,23 @@ class Keys:
         """ZSET: task id/endpoint → when the head of that delivery queue is due."""
         return f"{self.prefix}deliveries:due:{line}"
 
+    def delivery_lines(self, project: str) -> str:
+        """ZSET: line of the project → when its first delivery queue is due."""
+        return f"{self.prefix}deliveries:lines:{project}"
+
     def project_deliveries(self, project: str) -> tuple[str, str, str]:
         """ZSETs: task id/endpoint/key → create time; all, those that wait, and the dead ones."""
         every = f"{self.prefix}project:{project}:deliveries"
         return every, f"{every}:waiting", f"{every}:dead"
+
+    def delivery_lists(self, project: str) -> tuple[str, ...]:
+        """All that is listed of a project's deliveries: its deliveries, lines and endpoints."""
+        lines, disabled = self.delivery_lines(project), self.disabled_endpoints(project)
+        return *self.project_deliveries(project), lines, disabled
+
+    def disabled_endpoints(self, project: str) -> str:
+        """ZSET: the project's endpoints that are disabled → when that is forgotten."""
+        return f"{self.prefix}project:{project}:deliveries:disabled"
 
     def media_lock(self, name: str) -> str:
         """STRING: the task that is uploading bytes of this name just now."""
@@ -281,9 +297,13 @@ def _ended(keys: Keys, before: Task, after: Task, retention: int) -> tuple[Move,
 
 
 def _offered(keys: Keys, task: Task) -> tuple[Move, ...]:
-    """A success is offered to equal submissions; what ended otherwise is no longer to be joined."""
+    """A success is offered to equal submissions, if the models ran that its digest is of.
+
+    A worker may have read another catalogue than control had at the submission. What ended
+    otherwise is no longer to be joined.
+    """
     terms = task.submission.reuse
-    if terms is None or task.state is not TaskState.SUCCEEDED:
+    if terms is None or task.state is not TaskState.SUCCEEDED or not ran(terms.models, task.output):
         return _not_offered(keys, task)
     entry = keys.reuse(task.submission.project, terms.digest)
     return (Move(Op.KEEP, entry, score=span(terms.ttl)),)

@@ -84,7 +84,7 @@ class KeptDeliveries:
         if not deliveries:
             return 0
         names = Names(
-            self._keys.delivery_lines,
+            self._keys.delivery_projects,
             self._keys.delivery_circuits,
             self._keys.delivery_leases,
             self._keys.delivery_disabled,
@@ -96,7 +96,7 @@ class KeptDeliveries:
             arguments += (
                 names.of(self._keys.deliveries(record.task_id)),
                 names.of(self._keys.deliveries_due(record.line)),
-                names.of(*self._keys.project_deliveries(record.project)),
+                names.of(*self._keys.delivery_lists(record.project)),
                 record.line,
                 record.task_id,
                 record.task_create_time,

@@ -9,11 +9,11 @@ from callsheet.ledger.delivery_scripts import CLOCK, LINES
 
 # Makes deliveries wait again that have ended, and those due at once that wait.
 #
-# KEYS      lines, circuits, leases, disabled; then whatever the frames name
+# KEYS      projects, circuits, leases, disabled; then whatever the frames name
 # ARGV      how long a circuit may hold up; then for each frame: deliveries key index, due key
-#           index, index of the project's three lists (all, waiting, dead), line, task id, task's
-#           create time, endpoint, key, record as it was read, new record, the endpoint's disabled
-#           field
+#           index, index of the project's five lists (all, waiting, dead, lines, disabled), line,
+#           task id, task's create time, endpoint, key, record as it was read, new record, the
+#           endpoint's disabled field
 # Returns   how many frames apply: a delivery that is another one by now is left as it is
 REPLAY: Final = (
     "#!lua flags=allow-oom\n"
@@ -58,6 +58,7 @@ for i = 2, #ARGV, 11 do
     local waiting, leased = m[3] or '', redis.call('ZSCORE', KEYS[3], member)
     replayed = replayed + 1
     redis.call('HDEL', KEYS[4], ARGV[i+10])
+    redis.call('ZREM', KEYS[all+4], endpoint)
     if not waits(waiting, key) then
       redis.call('HSET', h, endpoint .. ':waiting', among(waiting, key, leased),
                  field, new .. struct.pack('<BI8', 25, now))
@@ -69,11 +70,11 @@ for i = 2, #ARGV, 11 do
     end
     if not leased then
       redis.call('ZADD', due, text(now), member)
-      touched[line] = due
+      touched[line] = {KEYS[all+3], due}
     end
   end
 end
-for line, due in pairs(touched) do rank(KEYS[1], KEYS[2], line, due, tonumber(ARGV[1])) end
+for line, t in pairs(touched) do rank(KEYS[1], t[1], KEYS[2], line, t[2], tonumber(ARGV[1])) end
 return replayed
 """
 )
@@ -136,18 +137,26 @@ for i, h in ipairs(KEYS) do out[i] = redis.call('HGET', h, 'project') or '' end
 return out
 """
 
-# Forgets the deliveries of tasks whose last delivery ended long enough ago.
+# Forgets the deliveries of tasks whose last delivery ended long enough ago, and with them which
+# endpoints of their projects were disabled as long ago: each was by such a delivery.
 #
-# KEYS      ended; then for each task its deliveries hash and its project's lists (all, dead)
-# ARGV      the task id of each
+# KEYS      ended, disabled; then for each task its deliveries hash and its project's lists (all,
+#           dead, disabled)
+# ARGV      for each task its id and its project
 # Returns   how many tasks' deliveries were forgotten
 FORGET: Final = (
     "#!lua flags=allow-oom\n"
     + CLOCK
     + r"""
 local forgotten = 0
-for i, id in ipairs(ARGV) do
-  local h, all, dead = KEYS[3 * i - 1], KEYS[3 * i], KEYS[3 * i + 1]
+for i = 1, #ARGV / 2 do
+  local id, project, endpoints = ARGV[2 * i - 1], ARGV[2 * i], KEYS[4 * i + 2]
+  local h, all, dead = KEYS[4 * i - 1], KEYS[4 * i], KEYS[4 * i + 1]
+  for _, endpoint in ipairs(redis.call('ZRANGE', endpoints, '-inf', text(now), 'BYSCORE',
+                                       'LIMIT', 0, 100)) do
+    redis.call('ZREM', endpoints, endpoint)
+    redis.call('HDEL', KEYS[2], project .. '/' .. endpoint)
+  end
   local due = redis.call('ZSCORE', KEYS[1], id)
   if due and tonumber(due) <= now then
     local fields, waits = redis.call('HKEYS', h), false

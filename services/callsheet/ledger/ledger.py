@@ -237,7 +237,7 @@ class Ledger:
 def _terms(wish: ReuseWish | None, kind: TaskType) -> ReuseTerms | None:
     if wish is None or kind.cache_ttl is None:
         return None
-    return ReuseTerms(wish.digest, kind.cache_ttl)
+    return ReuseTerms(wish.digest, kind.cache_ttl, wish.models)
 
 
 def _reading(stored: Stored) -> Reading:

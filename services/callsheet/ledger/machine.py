@@ -99,10 +99,12 @@ def note_context(task: Task, *, attempt: int, context: TaskContext) -> ContextRe
 
 
 def register_media(task: Task, media: tuple[RegisteredMedia, ...]) -> MediaRegistered | None:
-    """Decide to note what the media library has of a task; None: nothing, or noted before."""
+    """Decide to note what the media library has of a task; None: nothing that was not noted."""
     if task.state is not TaskState.SUCCEEDED:
         raise IllegalTransition(task.id, task.state, "register the media of")
-    return MediaRegistered(media) if media and not task.media else None
+    noted = {each.uri for each in task.media}
+    new = tuple(each for each in media if each.uri not in noted)
+    return MediaRegistered(new) if new else None
 
 
 def reuse(task: Task, source: Task) -> TaskSucceeded:
@@ -177,10 +179,13 @@ def expire(task: Task) -> TaskFailed:
 
 
 def retry(task: Task) -> Submission:
-    """Decide whether a task may be repeated, and return the submission that does so."""
+    """Decide whether a task may be repeated, and return the submission that does so.
+
+    Its output is offered to nobody: the models it was digested by may be others by now.
+    """
     if task.state not in (TaskState.FAILED, TaskState.CANCELLED):
         raise IllegalTransition(task.id, task.state, "retry")
-    return replace(task.submission, retry_of=task.id, delay=NO_TIME)
+    return replace(task.submission, retry_of=task.id, delay=NO_TIME, reuse=None)
 
 
 def at(task: Task, time: datetime) -> Task:
@@ -233,7 +238,7 @@ def evolve(task: Task | None, event: Event, *, time: datetime, task_id: str = ""
         case ContextRetrieved(_, context):
             return after(context=context, context_time=time)
         case MediaRegistered(media):
-            return after(media=media, ended_before=task.end_time)
+            return after(media=task.media + media, ended_before=task.end_time)
         case TaskSucceeded() | TaskFailed() | TaskCancelled():
             return _ended_task(event, after)
         case _:

@@ -136,6 +136,27 @@ return #gone
 """
 )
 
+# Makes what was given up due again, as if nothing had been tried.
+#
+# KEYS      due, records, dead
+# ARGV      ids
+# Returns   those that had been given up
+RETRY: Final = (
+    "#!lua flags=allow-oom\n"
+    + _CLOCK
+    + r"""
+local moved = {}
+for _, id in ipairs(ARGV) do
+  if redis.call('ZREM', KEYS[3], id) == 1 then
+    redis.call('HDEL', KEYS[2], id)
+    redis.call('ZADD', KEYS[1], 'NX', text(now), id)
+    moved[#moved + 1] = id
+  end
+end
+return moved
+"""
+)
+
 # Takes, or keeps, what one task at a time may have; released by itself after a while.
 #
 # KEYS[1]   the lock
@@ -145,6 +166,18 @@ LOCK: Final = r"""#!lua flags=allow-oom
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+# Turns a lock into one that nobody has and that runs out by itself, unless it is another's.
+#
+# KEYS[1]   the lock
+# ARGV      who has it, for how many milliseconds nobody gets it
+# Returns   1; or 0 when somebody else has it
+SEAL: Final = r"""#!lua flags=allow-oom
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], '', 'PX', ARGV[2])
 return 1
 """
 

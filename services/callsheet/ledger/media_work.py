@@ -6,11 +6,11 @@ has its media, or its time has come: what it then says is in the delivery, and s
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple, cast
 
 from callsheet.ledger.index import Keys
-from callsheet.ledger.instants import span
+from callsheet.ledger.instants import instant, span
 from callsheet.ledger.media_scripts import (
     ADD,
     CLAIM,
@@ -18,6 +18,8 @@ from callsheet.ledger.media_scripts import (
     LOCK,
     RELEASED,
     RENEW,
+    RETRY,
+    SEAL,
     SETTLE,
     UNLOCK,
 )
@@ -40,6 +42,15 @@ class ClaimedMedia(NamedTuple):
     task_id: str
     record: MediaRecord
     lease_expire: int
+
+
+class DeadMedia(NamedTuple):
+    """A task whose media were given up."""
+
+    task_id: str
+    record: MediaRecord
+    #: When that was.
+    time: datetime
 
 
 class MediaClaims(NamedTuple):
@@ -120,11 +131,43 @@ class MediaWork:
         places = [self._keys.media_dead, self._keys.media_records]
         return await self._connection.number(FORGET, places, [span(retention), limit])
 
+    async def dead(self, *, limit: int) -> list[DeadMedia]:
+        """Return the tasks whose media were given up, the latest first."""
+        reply = await self._connection.command(
+            "ZRANGE", self._keys.media_dead, 0, limit - 1, "REV", "WITHSCORES"
+        )
+        found = cast("list[tuple[bytes, float]]", reply)
+        if not found:
+            return []
+        records = await self._connection.command(
+            "HMGET", self._keys.media_records, *(task_id for task_id, _ in found)
+        )
+        return [
+            DeadMedia(task_id.decode(), _decode(record or b""), instant(int(time)))
+            for (task_id, time), record in zip(
+                found, cast("list[bytes | None]", records), strict=True
+            )
+        ]
+
+    async def retry(self, task_ids: Sequence[str]) -> list[str]:
+        """Try again at once, by the whole schedule, what was given up; answer which tasks were."""
+        places = [self._keys.media_due, self._keys.media_records, self._keys.media_dead]
+        reply = await self._connection.script(RETRY, places, list(task_ids)) if task_ids else []
+        return [each.decode() for each in cast("list[bytes]", reply)]
+
     async def released(self, *, limit: int) -> ReleasedHolds:
         """Return the tasks whose webhooks have waited long enough."""
         reply = await self._connection.script(RELEASED, [self._keys.media_holds], [limit])
         now, later, task_ids = cast("tuple[bytes, bytes, list[bytes]]", reply)
         return ReleasedHolds(tuple(each.decode() for each in task_ids), _wait(now, later))
+
+    async def waiting(self, task_ids: Sequence[str]) -> set[str]:
+        """Return which of the tasks are still to be registered."""
+        if not task_ids:
+            return set()
+        reply = await self._connection.command("ZMSCORE", self._keys.media_due, *task_ids)
+        scores = cast("list[float | None]", reply)
+        return {each for each, score in zip(task_ids, scores, strict=True) if score is not None}
 
     async def held(self, task_ids: Sequence[str]) -> list[str]:
         """Return which of the tasks have a webhook that waits."""
@@ -144,9 +187,18 @@ class MediaWork:
 
         It runs out by itself, so that it spares work and guards nothing.
         """
-        milliseconds = max(1, duration // timedelta(milliseconds=1))
         places = [self._keys.media_lock(name)]
-        return await self._connection.number(LOCK, places, [holder, milliseconds]) == 1
+        return await self._connection.number(LOCK, places, [holder, _milliseconds(duration)]) == 1
+
+    async def is_locked(self, name: str, holder: str) -> bool:
+        """Whether the lock cannot be taken now, because another holder has it or it is sealed."""
+        found = await self._connection.command("GET", self._keys.media_lock(name))
+        return found is not None and cast("bytes", found).decode() != holder
+
+    async def seal(self, name: str, holder: str, *, duration: timedelta) -> None:
+        """Turn a lock that is held into one that nobody gets, its holder neither, for that long."""
+        places = [self._keys.media_lock(name)]
+        await self._connection.number(SEAL, places, [holder, _milliseconds(duration)])
 
     async def unlock(self, name: str, holder: str) -> None:
         """Give a lock back, if it is held."""
@@ -171,6 +223,10 @@ def _decode(content: bytes) -> MediaRecord:
             return MediaRecord(tries, error)
         case _:
             return MediaRecord()
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return max(1, duration // timedelta(milliseconds=1))
 
 
 def _wait(now: bytes, later: bytes) -> timedelta | None:

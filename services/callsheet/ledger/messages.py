@@ -14,6 +14,7 @@ from callsheet.ledger.model import (
     Failure,
     FailureReason,
     Knowledge,
+    PinnedModel,
     Progress,
     Quality,
     RegisteredMedia,
@@ -187,4 +188,5 @@ def media_from_proto(media: Iterable[task_pb2.RegisteredMedia]) -> tuple[Registe
 
 def reuse_from_proto(message: task_event_pb2.ReuseTerms) -> ReuseTerms:
     """Return the ledger's form."""
-    return ReuseTerms(message.digest.hex(), message.ttl.ToTimedelta())
+    models = tuple(PinnedModel(each.field, each.name, each.revision) for each in message.models)
+    return ReuseTerms(message.digest.hex(), message.ttl.ToTimedelta(), models)

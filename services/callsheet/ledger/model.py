@@ -141,14 +141,25 @@ class RegisteredMedia(Struct, frozen=True):
     payload_media_id: str
 
 
+class PinnedModel(NamedTuple):
+    """A model that a *field* of the input names, as the catalogue said at the submission."""
+
+    field: str
+    name: str
+    #: Empty: it is built in, and has none.
+    revision: str = ""
+
+
 class ReuseTerms(Struct, frozen=True):
     """Under which terms an output may be used again for an equal submission of the project.
 
-    *digest* is of what equal submissions have in common, in hexadecimal digits.
+    *digest* is of what equal submissions have in common, in hexadecimal digits; *models* are those
+    that it is of.
     """
 
     digest: str
     ttl: timedelta
+    models: tuple[PinnedModel, ...] = ()
 
 
 class Terms(NamedTuple):

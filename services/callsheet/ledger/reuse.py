@@ -17,6 +17,7 @@ from callsheet.ledger.acceptance import (
     Prepared,
     ReuseWish,
     accepted,
+    asked_digest,
     repeated,
 )
 from callsheet.ledger.codec import decode_task
@@ -29,8 +30,11 @@ from callsheet.ledger.writer import Writer
 
 #: Looks at what may answer before the task is made without it: others were first each time.
 TRIES: Final = 4
-#: How long a task that waits or runs may be joined, and a request that joined is remembered.
+#: How long a task that waits or runs may be joined.
 JOINABLE: Final = timedelta(days=1)
+#: What a request that joined is remembered for, beside the retention that starts with the task's
+#: end: for the time until then.
+UNTIL_END: Final = timedelta(days=7)
 
 
 class Wanted(NamedTuple):
@@ -46,6 +50,23 @@ class Wanted(NamedTuple):
         return self.prepared.task.submission
 
 
+class Joined(NamedTuple):
+    """What is remembered of a request that joined a task; nothing of any other."""
+
+    task_id: str
+    #: The digest of all that was asked for.
+    asked: str
+
+    @classmethod
+    def parse(cls, held: str) -> "Joined":
+        """Return what the key holds."""
+        task_id, _, asked = held.partition(" ")
+        return cls(task_id, asked)
+
+    def __str__(self) -> str:
+        return f"{self.task_id} {self.asked}"
+
+
 class Found(NamedTuple):
     """What there is at one look: the time, and tasks that may answer."""
 
@@ -57,6 +78,8 @@ class Found(NamedTuple):
     #: The task that the same request made, or joined, before.
     own: Task | None
     joined: Task | None
+    #: The digest of what the request asked for that joined.
+    joined_asked: str
 
 
 class Attempt(NamedTuple):
@@ -118,21 +141,23 @@ class Reuse:
         entries = [each.entry for each in wanted]
         joined = [self._keys.joined(each.prepared.task.id) for each in wanted]
         time, held = await self._writer.store.held([*entries, *joined])
-        equal_ids, joined_ids = held[: len(wanted)], held[len(wanted) :]
+        equal_ids = held[: len(wanted)]
+        before = [Joined.parse(each) for each in held[len(wanted) :]]
         own_ids = [each.prepared.task.id if each.prepared.request_id else "" for each in wanted]
-        named = list(dict.fromkeys(each for each in (*held, *own_ids) if each))
+        joined_ids = [each.task_id for each in before]
+        named = list(dict.fromkeys(each for each in (*equal_ids, *own_ids, *joined_ids) if each))
         stored = await self._writer.store.read(named) if named else []
         tasks = {each.task_id: _readable(each) for each in stored if each is not None}
         return [
-            Found(time, equal, tasks.get(equal), tasks.get(own), tasks.get(before))
-            for equal, own, before in zip(equal_ids, own_ids, joined_ids, strict=True)
+            Found(time, equal, tasks.get(equal), tasks.get(own), tasks.get(task_id), asked)
+            for equal, own, (task_id, asked) in zip(equal_ids, own_ids, before, strict=True)
         ]
 
     def _decide(self, wanted: Wanted, found: Found) -> Attempt | Accepted | LedgerError:
         if found.own is not None:
             return repeated(wanted.prepared, found.own)
         if found.joined is not None:
-            return _joined_before(wanted, found.joined)
+            return _joined_before(wanted, found.joined, asked=found.joined_asked)
         equal = found.equal
         if equal is not None and not _is_equal(wanted, equal):
             equal = None
@@ -163,7 +188,9 @@ class Reuse:
         moves = [self._count(wanted, "joins")]
         if wanted.prepared.request_id:
             remembered = self._keys.joined(wanted.prepared.task.id)
-            moves.append(Move(Op.KEEP, remembered, equal.id, span(JOINABLE)))
+            joined = Joined(equal.id, asked_digest(wanted.submission))
+            length = self._writer.retention + span(UNTIL_END)
+            moves.append(Move(Op.KEEP, remembered, str(joined), length))
         commit = Commit(
             equal.id,
             expected=equal.sequence,
@@ -202,8 +229,8 @@ def _readable(stored: Stored) -> Task | None:
         return None
 
 
-def _joined_before(wanted: Wanted, task: Task) -> Accepted | LedgerError:
-    if not _is_equal(wanted, task):
+def _joined_before(wanted: Wanted, task: Task, *, asked: str) -> Accepted | LedgerError:
+    if asked_digest(wanted.submission) != asked:
         return RequestIdReused(wanted.prepared.request_id, task.id)
     return Accepted(task, Outcome.JOINED)
 
@@ -236,7 +263,10 @@ def _may_join(wanted: Wanted, task: Task) -> bool:
         and not task.cancel_requested
         and told
         and mine.priority <= theirs.priority
-        and (mine.delay, mine.expire_after) == (theirs.delay, theirs.expire_after)
+        and mine.delay == theirs.delay
+        and mine.expire_after == theirs.expire_after
+        # Some of the time that it may wait has passed: it would fail sooner than one's own.
+        and (mine.expire_after is None or task.state is TaskState.RUNNING)
     )
 
 

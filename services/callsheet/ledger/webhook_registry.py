@@ -35,6 +35,16 @@ redis.call('INCR', KEYS[1])
 return 1
 """
 
+# Enables an endpoint of a project.
+#
+# KEYS      disabled, the project's disabled endpoints
+# ARGV      the endpoint's disabled field, endpoint
+# Returns   1; or 0 when it was not disabled
+_ENABLE: Final = r"""#!lua flags=allow-oom
+redis.call('ZREM', KEYS[2], ARGV[2])
+return redis.call('HDEL', KEYS[1], ARGV[1])
+"""
+
 # Reads all that sidecars need, as of one moment.
 #
 # KEYS      version, secrets, origins
@@ -163,9 +173,10 @@ class WebhookRegistry:
 
     async def enable(self, project: str, url: str) -> bool:
         """Deliver to the project's endpoint again; False: it was not disabled."""
-        field = disabled_field(project, endpoint_of(url))
-        removed = await self._connection.command("HDEL", self._keys.delivery_disabled, field)
-        return removed == 1
+        endpoint = endpoint_of(url)
+        places = [self._keys.delivery_disabled, self._keys.disabled_endpoints(project)]
+        arguments = [disabled_field(project, endpoint), endpoint]
+        return await self._connection.number(_ENABLE, places, arguments) == 1
 
     async def circuits(self) -> list[OpenCircuit]:
         """Return the lines that failed lately, by name."""

@@ -32,7 +32,8 @@ class Writer:
         self.store = store
         self.keys = keys
         self.ids = ids
-        self._retention = span(retention)
+        #: How long a task is kept after its end, in microseconds.
+        self.retention = span(retention)
 
     async def read(self, task_id: str) -> Task:
         """Return the task as it is. Raises TaskNotFound."""
@@ -63,7 +64,7 @@ class Writer:
             event=encode_event(submitted, operation=operation),
             second=encode_event(event, operation=operation),
             record=encode_task(after),
-            moves=index.reused_moves(self.keys, after, source, retention=self._retention),
+            moves=index.reused_moves(self.keys, after, source, retention=self.retention),
             admits=True,
         )
         return after, commit
@@ -100,7 +101,7 @@ class Writer:
             operation=operation,
             event=encode_event(event, operation=operation),
             record=encode_task(after),
-            moves=index.moves(self.keys, before, after, event, retention=self._retention),
+            moves=index.moves(self.keys, before, after, event, retention=self.retention),
             guard=guard,
             progress=progress,
             admits=isinstance(event, TaskSubmitted),

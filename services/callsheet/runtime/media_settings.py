@@ -68,7 +68,8 @@ class MediaSettings(BaseSettings):
     payload_time_limit: PayloadTimeLimit = Field(
         default=timedelta(seconds=60),
         validation_alias="CALLSHEET_PAYLOAD_TIME_LIMIT_SECONDS",
-        description="How long one request to PayloadCMS may take, 1 to 600 seconds.",
+        description="How long one request to PayloadCMS may take, 1 to 600 seconds; an upload may "
+        "take one second more for each 256 KiB.",
     )
     payload_largest_bytes: int = Field(
         default=512 * 2**20,

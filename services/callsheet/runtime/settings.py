@@ -217,7 +217,7 @@ class Settings(BrainSettings, MediaSettings):
     retention: RetentionDuration = Field(
         default=30 * _DAY,
         validation_alias="CALLSHEET_RETENTION_DAYS",
-        description="How long a final task is kept, 1/24 to 3650 days.",
+        description="How long a final task is kept, 2 to 3650 days.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",

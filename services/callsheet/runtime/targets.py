@@ -29,9 +29,14 @@ class Target:
 
     @property
     def origin(self) -> str:
-        """The scheme, host and port: deliveries to one origin wait in one line."""
+        """The scheme, host and port: what an API key is bound to."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+    @property
+    def endpoint(self) -> str:
+        """The origin and the path, without a query: deliveries to one endpoint wait in one line."""
+        return self.origin + self.path.partition(b"?")[0].decode("ascii")
 
 
 @lru_cache(maxsize=1024)
@@ -57,9 +62,9 @@ def parse_target(url: str) -> Target:
     )
 
 
-def origin_of(url: str) -> str:
-    """Return the URL's origin, or NOWHERE."""
+def callback_endpoint(url: str) -> str:
+    """Return the URL's endpoint, or NOWHERE."""
     try:
-        return parse_target(url).origin
+        return parse_target(url).endpoint
     except TargetRefused:
         return NOWHERE

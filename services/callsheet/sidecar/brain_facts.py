@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from callsheet.artifacts.references import artifacts_in, unpacked
 from callsheet.brain.records import (
     ArtifactWrite,
+    ContextWrite,
     EventName,
     FailureWrite,
     Json,
@@ -24,7 +25,7 @@ from callsheet.ledger.about import words_of
 from callsheet.ledger.instants import instant
 from callsheet.tasks.v1 import options_pb2
 from callsheet.v1.task_event_pb2 import TaskSubmitted
-from callsheet.v1.task_pb2 import Failure, FailureReason, Quality, Usage
+from callsheet.v1.task_pb2 import Failure, FailureReason, Quality, TaskContext, Usage
 
 #: Facts by the name of their arm: what the brain calls them, and the task's status after them.
 _WORDS: Final[Mapping[str, tuple[EventName, Status]]] = MappingProxyType(
@@ -106,6 +107,7 @@ def _add_details(fact: TaskEventWrite, record: EventRecord) -> None:
             ]
         case "context_retrieved":
             fact["attempt"] = record.context_retrieved.attempt
+            fact["context"] = _context(record.context_retrieved.context)
         case _:
             return  # a submission was told of before; a wish to cancel says nothing more
 
@@ -120,7 +122,7 @@ def _add_submission(fact: TaskEventWrite, submitted: TaskSubmitted) -> None:
         if name := _model_asked(spec):
             fact["model"] = {"name": name}
     if submitted.retry_of:
-        fact["retry_of"] = submitted.retry_of
+        fact["retry_of"] = fact["derived_from"] = submitted.retry_of
     if submitted.metadata:
         fact["metadata"] = dict(sorted(submitted.metadata.items()))
 
@@ -131,7 +133,11 @@ def _add_success(fact: TaskEventWrite, record: EventRecord) -> None:
         fact["attempt"] = succeeded.attempt
     if usage := _numbers(succeeded.usage):
         fact["usage"] = usage
-    if succeeded.HasField("quality"):
+    # Of an output that is used again, artifacts and quality are the other task's.
+    is_own = not succeeded.reused_from
+    if not is_own:
+        fact["derived_from"] = succeeded.reused_from
+    if is_own and succeeded.HasField("quality"):
         fact["quality"] = _quality(succeeded.quality)
     try:
         output = unpacked(succeeded.output.SerializeToString())
@@ -139,7 +145,7 @@ def _add_success(fact: TaskEventWrite, record: EventRecord) -> None:
         return  # of a task type that this version does not know: the fact stands without it
     if output.ByteSize() <= LARGEST_MESSAGE_BYTES:
         fact["output"] = as_json(output)
-    if artifacts := list(_artifacts(output)):
+    if is_own and (artifacts := list(_artifacts(output))):
         fact["artifacts"] = artifacts[:MOST_ARTIFACTS]
     if model := _model_used(output):
         fact["model"] = model
@@ -200,6 +206,18 @@ def _quality(quality: Quality) -> QualityWrite:
         "measure": quality.measure,
         "score": quality.score,
         "parts": dict(sorted(quality.parts.items())),
+    }
+
+
+def _context(context: TaskContext) -> ContextWrite:
+    return {
+        "knowledge": [
+            {"source": each.source[:LONGEST_REASON], "score": each.score}
+            for each in context.knowledge
+        ],
+        "similar_tasks": [
+            {"task_id": each.task_id, "score": each.score} for each in context.similar_tasks
+        ],
     }
 
 

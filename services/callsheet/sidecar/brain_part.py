@@ -4,6 +4,8 @@ import asyncio
 import os
 import secrets
 import socket
+from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from callsheet.ledger.graph_progress import GraphProgress
@@ -23,8 +25,10 @@ from callsheet.sidecar.brain_source import FactSource
 _CONNECTIONS: Final = 3
 
 
-async def run_brain_part(settings: Settings, stop: asyncio.Event) -> None:
-    """Tell the brain until told to stop; without a brain return at once.
+async def run_brain_part(
+    settings: Settings, stop: asyncio.Event, *, now: Callable[[], datetime]
+) -> None:
+    """Tell the brain until told to stop; without a brain return at once. *now* is the clock.
 
     Raises:
         OSError: CALLSHEET_BRAIN_CA_FILE cannot be read, or is none.
@@ -47,6 +51,7 @@ async def run_brain_part(settings: Settings, stop: asyncio.Event) -> None:
                 registry=RedisRegistry(connection, keys),
                 holder=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
                 hold=settings.lease,
+                now=now,
             )
             await sink.run(stop)
     finally:

@@ -5,9 +5,10 @@ next one goes on there, and what is told twice has the same key.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, cast
 
 import structlog
@@ -37,7 +38,7 @@ _LONGEST_PAUSE: Final = timedelta(seconds=30)
 _LOOK: Final = timedelta(seconds=5)
 #: What clocks and the order of writes may differ by where a gap begins.
 _MARGIN: Final = timedelta(minutes=1)
-#: Dead facts that are tried again when a sink begins, and how many may be refused before it stops.
+#: Dead facts that are tried again at each connection, and how many may be refused before it stops.
 _DEAD_TRIED: Final = 500
 _DEAD_REFUSED: Final = 10
 
@@ -61,7 +62,10 @@ class _Undecided(Exception):
 
 
 class BrainSink:
-    """Tells while the brain is connected and the role is held: as *holder*, *hold* at a time."""
+    """Tells while the brain is connected and the role is held: as *holder*, *hold* at a time.
+
+    *now* is the clock.
+    """
 
     def __init__(
         self,
@@ -73,6 +77,7 @@ class BrainSink:
         registry: Registry,
         holder: str,
         hold: timedelta,
+        now: Callable[[], datetime],
     ) -> None:
         self._brain = brain
         self._log = log
@@ -81,13 +86,14 @@ class BrainSink:
         self._registry = registry
         self._holder = holder
         self._hold = hold
-        self._teller = Teller(brain)
+        self._teller = Teller(brain, now=now)
         self._clock = asyncio.get_running_loop().time
         self._save_at = self._next_at = 0.0
         self._holds = False
         self._batch = BATCH
         self._troubles = 0
-        self._are_dead_tried = False
+        self._dead_tries: Counter[FactKey] = Counter()
+        self._killers: set[FactKey] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Tell whenever the brain is there and nobody else does, until told to stop."""
@@ -112,21 +118,29 @@ class BrainSink:
         await self._give_role_up()
 
     async def _tell_on(self, stop: asyncio.Event) -> None:
+        """Tell until told to stop, the role is lost, or the brain was away meanwhile."""
+        connection = self._brain.connection
+        known = connection.count
         keeping = asyncio.create_task(self._keep_role())
+        self._source.forget_healed()
         try:
             place = await self._open()
             _log.info("telling_started", position=place.told, gap=place.saved.gap is not None)
             await self._tell_dead_again()
-            while not stop.is_set() and self._holds:
+            while not stop.is_set() and self._holds and connection.count == known:
                 try:
                     if place.saved.gap is not None:
-                        place = await self._close_gap(place, place.saved.gap, stop)
+                        closed = await self._close_gap(place, place.saved.gap, stop)
+                        if closed is None:
+                            # What follows is not held up, and shows whether the brain is well.
+                            await self._pause(stop)
+                        place = closed or place
                     place = await self._step(place, stop)
                 except _Undecided:
                     await self._pause(stop)
             await self._save(place, place.saved)
         finally:
-            self._teller.move_on()
+            self._teller.begin_anew()
             keeping.cancel()
             await asyncio.wait({keeping})
 
@@ -153,7 +167,6 @@ class BrainSink:
         since = min(reached, _microseconds(resumed)) - _MARGIN // timedelta(microseconds=1)
         if saved.gap is not None:
             since = min(since, saved.gap.since)
-        self._source.forget_healed()
         _log.warning("graph_cursor_lost", position=saved.position, resumed=resumed)
         heal = _microseconds(resumed) + 1_000
         return Progress(resumed, epoch, Gap(max(0, since), None), heal)
@@ -162,8 +175,10 @@ class BrainSink:
         """Tell what follows the place; return the next place, or the same when it must wait."""
         await set_within(stop, timedelta(seconds=self._next_at - self._clock()))
         self._next_at = self._clock() + _PACE.total_seconds()
-        reading = self._log.after(place.told, limit=self._batch, timeout=_wait(place))
-        entries = _few(await unless_set(stop, reading) or [])
+        # Behind facts that wait, what follows is told too: it shows whether the brain is well.
+        reach = 2 if self._teller.waits else 1
+        reading = self._log.after(place.told, limit=reach * self._batch, timeout=_wait(place))
+        entries = _few(await unless_set(stop, reading) or [], reach * _BATCH_BYTES)
         if entries:
             facts = await self._source.of_entries(
                 entries,
@@ -173,24 +188,31 @@ class BrainSink:
             )
             if not await unless_set(stop, self._tell(facts, place)):
                 return place
-            await self._teller.cache(facts)
+            self._teller.move_on(facts)
+            self._source.note_told()
             place = replace(place, told=entries[-1].position)
+            await unless_set(stop, self._teller.cache(facts))
         if place.told == place.saved.position or (entries and self._clock() < self._save_at):
             return place
         return await self._save(place, place.saved)
 
-    async def _close_gap(self, place: _Place, gap: Gap, stop: asyncio.Event) -> _Place:
-        """Tell of some tasks that ended in the gap, and remember that."""
+    async def _close_gap(self, place: _Place, gap: Gap, stop: asyncio.Event) -> _Place | None:
+        """Tell of some tasks that ended in the gap, and remember that; None: they must wait."""
         facts, left = await self._source.of_gap(
             gap, epoch=place.saved.epoch, alone=self._teller.takes_single_facts
         )
         for start in range(0, len(facts), self._batch):
             some = facts[start : start + self._batch]
-            if not await unless_set(stop, self._tell(some, place)):
-                return place
+            try:
+                if not await unless_set(stop, self._tell(some, place)):
+                    return place
+            except _Undecided:
+                return None
         if left is None:
             _log.info("graph_gap_closed", since=gap.since)
-        return await self._save(place, place.saved._replace(gap=left))
+        place = await self._save(place, place.saved._replace(gap=left))
+        self._teller.move_on(facts)
+        return place
 
     async def _tell(self, facts: Sequence[Fact], place: _Place) -> bool:
         """Return True when all facts are told, or dead."""
@@ -202,33 +224,45 @@ class BrainSink:
             raise
         if verdict.dead:
             await self._remember(place.saved, place.saved, dead=verdict.dead)
+        if verdict.has_accepted:
+            self._troubles = 0
         if not verdict.is_done:
             raise _Undecided
-        self._teller.move_on()
         self._batch = min(BATCH, 2 * self._batch)
         self._troubles = 0
         return True
 
     async def _tell_dead_again(self) -> None:
-        """Try what the brain refused before this process began: it may have been mended since.
+        """Try what the brain refused before it was connected: it may have been mended since.
 
-        Once, for one of them may be what ends the brain.
+        Those first that were tried least often, and none again at which the brain was lost.
         """
-        if self._are_dead_tried:
-            return
-        self._are_dead_tried = True
         refused, gone = 0, list[FactKey]()
         dead = await self._progress.dead(limit=_DEAD_TRIED)
-        for each in dead:
-            fact = await self._source.of_key(each.key, alone=self._teller.takes_single_facts)
-            if fact is None or await self._teller.tell_again(fact):
-                gone.append(each.key)
+        keys = {each.key for each in dead} - self._killers
+        for key in sorted(keys, key=lambda each: (self._dead_tries[each], each)):
+            self._dead_tries[key] += 1
+            if await self._is_taken_now(key):
+                gone.append(key)
             elif (refused := refused + 1) >= _DEAD_REFUSED:
                 break
         await self._progress.forget_dead(gone)
+        for key in gone:
+            del self._dead_tries[key]
         if dead:
             left = await self._progress.count_dead()
             _log.warning("graph_facts_dead", told_now=len(gone), left=left)
+
+    async def _is_taken_now(self, key: FactKey) -> bool:
+        fact = await self._source.of_key(key, alone=self._teller.takes_single_facts)
+        if fact is None:
+            return True  # its task is no longer kept
+        try:
+            return await self._teller.tell_again(fact)
+        except BrainUnavailable as error:
+            if error.was_sent:
+                self._killers.add(key)
+            raise
 
     async def _save(self, place: _Place, wanted: Progress) -> _Place:
         wanted = wanted._replace(position=place.told)
@@ -276,12 +310,12 @@ def _wait(place: _Place) -> timedelta:
     return _WAIT if place.told == place.saved.position else _CURSOR_PAUSE
 
 
-def _few(entries: Sequence[LogEntry]) -> list[LogEntry]:
+def _few(entries: Sequence[LogEntry], most_bytes: int) -> list[LogEntry]:
     """Return the first entries, as many as a message may carry; one at least."""
     size, few = 0, list[LogEntry]()
     for entry in entries:
         size += len(entry.event)
-        if few and size > _BATCH_BYTES:
+        if few and size > most_bytes:
             break
         few.append(entry)
     return few

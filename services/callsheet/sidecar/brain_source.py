@@ -55,6 +55,7 @@ class FactSource:
         self._keys = keys
         self._origins: OrderedDict[str, _Origin] = OrderedDict()
         self._healed: OrderedDict[str, None] = OrderedDict()
+        self._healing: set[str] = set()
 
     async def of_entries(
         self, entries: Sequence[LogEntry], *, epoch: str, heal: int, alone: bool
@@ -62,8 +63,9 @@ class FactSource:
         """Return the facts of log entries, in their order.
 
         Before the first one of a task that was submitted before *heal*, in microseconds, come all
-        facts before it: the brain may lack them.
+        facts before it: the brain may lack them. They come each time until note_told.
         """
+        self._healing.clear()
         records: list[tuple[str, EventRecord]] = []
         for entry in entries:
             record = parse_event(entry.event)
@@ -112,9 +114,17 @@ class FactSource:
         records = [parse_event(facts[0])]
         return next(_facts(key.task_id, records, origin, epoch=key.epoch, alone=alone), None)
 
+    def note_told(self) -> None:
+        """Note that the brain has the entries that were asked for last: their tasks are healed."""
+        self._healed.update(dict.fromkeys(self._healing))
+        self._healing.clear()
+        while len(self._healed) > _REMEMBERED:
+            self._healed.popitem(last=False)
+
     def forget_healed(self) -> None:
         """Heal every task again: the brain may lack what it was told before."""
         self._healed.clear()
+        self._healing.clear()
 
     async def _learn(self, task_ids: Iterable[str]) -> None:
         """Read the submissions of tasks that are not remembered."""
@@ -132,11 +142,9 @@ class FactSource:
                 self._origins.popitem(last=False)
 
     def _is_first(self, task_id: str) -> bool:
-        if task_id in self._healed:
+        if task_id in self._healed or task_id in self._healing:
             return False
-        self._healed[task_id] = None
-        while len(self._healed) > _REMEMBERED:
-            self._healed.popitem(last=False)
+        self._healing.add(task_id)
         return True
 
     async def _records(self, task_id: str, *, upto: int) -> list[EventRecord]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, cast
@@ -24,10 +24,13 @@ PER_LINE: Final = 32
 #: How long what another sidecar's tailer recorded may go unseen.
 _LOOK_EVERY: Final = timedelta(seconds=1)
 _PAUSE: Final = timedelta(seconds=1)
-#: Lines looked at in one go: many more than can be full, so that full ones never hide the others.
-_LOOKED_AT: Final = 1024
+#: Projects looked at in one go: more than can have deliveries in flight, so that those that have as
+#: many as they may never hide the others.
+_PROJECTS: Final = 256
 #: How often the writing of an outcome is tried; after that the delivery is made again.
 _SETTLE_TRIES: Final = 60
+#: How long a delivery rests whose try we could not make, and half as long again by chance.
+_PUT_OFF: Final = timedelta(seconds=5)
 _LONGEST_ERROR: Final = 500
 
 _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
@@ -70,8 +73,9 @@ class Courier:
         self._flying: set[asyncio.Task[None]] = set()
         self._by_line: Counter[str] = Counter()
         self._by_project: Counter[str] = Counter()
-        #: Lines in which there may be something due, longest due first.
+        #: Lines in which there may be something due, and projects, longest due first.
         self._due: dict[str, None] = {}
+        self._projects: tuple[str, ...] = ()
         self._look = asyncio.Event()
 
     def wake(self, lines: Iterable[str] = ()) -> None:
@@ -105,21 +109,41 @@ class Courier:
             return _LOOK_EVERY
         due, self._due = self._due, {}
         most = self._wanted(due)
-        claims = await self._deliveries.claim(most, lease=self._terms.lease, looked_at=_LOOKED_AT)
+        look = self._looked_at(due, most)
+        claims = await self._deliveries.claim(
+            most, lease=self._terms.lease, look=look, projects=_PROJECTS
+        )
         # Before anything is signed: what changed before this claim counts for all it took.
         await self._credentials.refresh(claims.registry_version)
         if claims.unreadable:
             _log.error("deliveries_unreadable", count=claims.unreadable)
         for claimed in claims.deliveries:
             self._fly(claimed)
-        return self._rest(claims)
+        return self._rest(claims, look)
 
-    def _rest(self, claims: Claims) -> timedelta:
+    def _looked_at(self, due: Iterable[str], most: Mapping[str, int]) -> dict[str, int]:
+        """Return how many due lines to look at of which projects.
+
+        More than a project can have in flight by then, so that among these are some that are not
+        full, if it has any.
+        """
+        look = dict.fromkeys((*self._projects, *(parse_line(line)[0] for line in due)), 0)
+        beside = max(1, self._in_flight // max(1, len(look)))
+        for project in look:
+            look[project] = self._by_project[project] + beside
+        for line, count in most.items():
+            look[parse_line(line)[0]] += count
+        return look
+
+    def _rest(self, claims: Claims, look: Mapping[str, int]) -> timedelta:
         """Note what is due, and return how long it has time."""
         # Beside what was told of while the claim was on its way.
         self._due = {**dict.fromkeys(claims.lines), **self._due}
+        self._projects = claims.projects
         if self._due and self._wanted(self._due):
             return timedelta(0)
+        if len(self._flying) < self._in_flight and not look.keys() >= set(claims.projects):
+            return timedelta(0)  # the lines of some are not known yet
         if self._look.is_set() or claims.next_due is None:
             return _LOOK_EVERY
         return min(_LOOK_EVERY, claims.next_due)
@@ -127,23 +151,40 @@ class Courier:
     def _wanted(self, lines: Iterable[str]) -> dict[str, int]:
         """Return how many to take of each line: never all the room that is left.
 
-        A line gets at most a quarter of it, and a project three quarters of all, however many
-        endpoints it names: so slow ones hold up no other, and those of one project no other's.
+        Projects share what is free, and each leaves a third of what it then has: so with any number
+        of slow ones there is room for another, and for one that has none the last of it.
         """
+        of_project: dict[str, list[str]] = {}
+        for line in lines:
+            of_project.setdefault(parse_line(line)[0], []).append(line)
         most: dict[str, int] = {}
         free = self._in_flight - len(self._flying)
-        by_project = self._by_project.copy()
-        for line in lines:
+        sharing = len(of_project)
+        for project, its_lines in of_project.items():
             if free <= 0:
                 break
-            project, _ = parse_line(line)
-            left = min(free, 3 * self._in_flight // 4 - by_project[project])
-            share = min(self._per_line, max(1, left // 4))
-            room = min(left, share - self._by_line[line])
-            if room > 0:
-                most[line] = room
-                free -= room
-                by_project[project] += room
+            has = self._by_project[project]
+            most_of_all = max(1, 3 * (free + has) // 4)
+            wanted = self._shared(its_lines, min(most_of_all - has, max(1, free // sharing)))
+            most.update(wanted)
+            free -= sum(wanted.values())
+            sharing -= 1
+        return most
+
+    def _shared(self, lines: Iterable[str], room: int) -> dict[str, int]:
+        """Share a project's room among its lines, each of which gets a quarter of it at most."""
+        most: dict[str, int] = {}
+        largest = min(self._per_line, max(1, room // 4))
+        open_lines = [line for line in lines if self._by_line[line] < largest]
+        for taken, line in enumerate(open_lines):
+            if room <= 0:
+                break
+            share = min(self._per_line, max(1, room // 4))
+            even = max(1, room // (len(open_lines) - taken))
+            count = min(room, even, share - self._by_line[line])
+            if count > 0:
+                most[line] = count
+                room -= count
         return most
 
     def _fly(self, claimed: ClaimedDelivery) -> None:
@@ -199,7 +240,7 @@ class Courier:
                 await asyncio.sleep(_PAUSE.total_seconds())
             else:
                 self._look_again(claimed.line, wait, settled)
-                _tell(record, wait, settled)
+                _tell(record, wait, settled, outcome)
                 _tell_circuit(claimed.line, settled, outcome)
                 return
 
@@ -223,6 +264,8 @@ def judged(
     record: DeliveryRecord, outcome: Outcome, *, schedule: Sequence[timedelta], jitter: float
 ) -> tuple[DeliveryRecord, timedelta | None]:
     """Return the delivery after a try of that outcome, and the wait before the next, if any."""
+    if outcome.put_off:
+        return replace(record, last_error=outcome.error), _PUT_OFF * (1 + jitter / 2)
     tries = record.tries + 1
     wait = None
     state = DeliveryState.DELIVERED
@@ -246,7 +289,8 @@ def _untried(claimed: ClaimedDelivery) -> str:
     """Return why the delivery ends without a try; empty: it is tried."""
     if claimed.disabled:
         return f"the endpoint is disabled: {claimed.disabled}; enable it, or replay this"
-    if claimed.is_held:
+    # What was never tried is tried, however long others held it up: it may be the endpoint is back.
+    if claimed.is_held and claimed.record.tries:
         return "the endpoint has not answered for so long that this is given up; replay it"
     return ""
 
@@ -257,7 +301,9 @@ def _take_one(counter: Counter[str], name: str) -> None:
         del counter[name]
 
 
-def _tell(record: DeliveryRecord, wait: timedelta | None, settled: Settled) -> None:
+def _tell(
+    record: DeliveryRecord, wait: timedelta | None, settled: Settled, outcome: Outcome
+) -> None:
     told = {
         "webhook_id": record.id,
         "task_id": record.task_id,
@@ -270,6 +316,8 @@ def _tell(record: DeliveryRecord, wait: timedelta | None, settled: Settled) -> N
         _log.info("webhook_delivered", **told)
     elif settled.superseded:
         _log.info("webhook_superseded", reason=record.last_error, **told)
+    elif outcome.put_off:
+        _log.warning("webhook_put_off", reason=record.last_error, **told)
     elif wait is None:
         _log.error("webhook_dead", reason=record.last_error, **told)
     else:
@@ -282,10 +330,10 @@ def _tell(record: DeliveryRecord, wait: timedelta | None, settled: Settled) -> N
 
 
 def _tell_circuit(line: str, settled: Settled, outcome: Outcome) -> None:
-    project, origin = parse_line(line)
+    project, endpoint = parse_line(line)
     if settled.circuit == "opened":
-        _log.warning("circuit_opened", project=project, origin=origin, reason=outcome.error)
+        _log.warning("circuit_opened", project=project, endpoint=endpoint, reason=outcome.error)
     elif settled.circuit == "closed":
-        _log.info("circuit_closed", project=project, origin=origin)
+        _log.info("circuit_closed", project=project, endpoint=endpoint)
     if outcome.is_gone and settled.stands:
-        _log.warning("endpoint_disabled", project=project, origin=origin, reason=outcome.error)
+        _log.warning("endpoint_disabled", project=project, endpoint=endpoint, reason=outcome.error)

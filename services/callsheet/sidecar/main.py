@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import socket
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from redis.asyncio import Redis
@@ -48,7 +48,8 @@ def main() -> int:
 async def _work(settings: Settings, stop: asyncio.Event) -> None:
     if settings.redis_url is None:
         raise SystemExit("REDIS_URL is not set: start the sidecar with `callsheetd up`, or set it")
-    resolver = Resolver()
+    # A part of a try's time, so that who waits for us in vain is never told that time ran out.
+    resolver = Resolver(patience=settings.webhook_time_limit / 4)
     redis = await connect_ledger(
         settings.redis_url, max_connections=_CONNECTIONS, client_name="callsheet-sidecar"
     )
@@ -103,4 +104,4 @@ async def _run_brain(settings: Settings, stop: asyncio.Event) -> None:
     if settings.brain_ws_url is not None:
         from callsheet.sidecar.brain_part import run_brain_part  # noqa: PLC0415  # its protocol takes a second or two to load: who has no brain starts without it
 
-        await run_brain_part(settings, stop)
+        await run_brain_part(settings, stop, now=lambda: datetime.now(UTC))

@@ -33,8 +33,8 @@ Facts = Sequence[tuple[str, EventRecord]]
 #: How often it is looked whether a webhook may wait no longer, while any waits.
 _LOOK_EVERY: Final = timedelta(seconds=1)
 _RELEASED_TOGETHER: Final = 256
-#: Facts at a task's end among which its final one is.
-_LAST_FACTS: Final = 16
+#: Facts at a task's end among which its final one is: each that follows notes some of its media.
+_LAST_FACTS: Final = 64
 
 _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 

@@ -18,8 +18,8 @@ from callsheet.sidecar.media_gate import MediaGate
 from callsheet.sidecar.media_registrar import Registrar, RegistrarTerms
 from callsheet.sidecar.media_uploads import MediaUploads, UploadTerms
 
-#: An upload makes up to three requests: it asks, uploads, and asks what came of it.
-_REQUESTS: Final = 3
+#: An upload asks, uploads, and asks what came of it; each search is made up to three times.
+_REQUESTS: Final = 7
 
 
 class MediaPart:
@@ -60,6 +60,7 @@ class MediaPart:
                 self._work,
                 terms=UploadTerms(
                     lock=_REQUESTS * limit + timedelta(minutes=1),
+                    settling=limit,
                     largest=settings.payload_largest_bytes,
                 ),
             )

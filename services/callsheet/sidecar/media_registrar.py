@@ -11,7 +11,7 @@ import structlog
 from callsheet.ledger import machine
 from callsheet.ledger.errors import LedgerError, TaskNotFound
 from callsheet.ledger.media_work import ClaimedMedia, MediaRecord, MediaWork
-from callsheet.ledger.model import Task, TaskState
+from callsheet.ledger.model import RegisteredMedia, Task, TaskState
 from callsheet.ledger.writer import Writer
 from callsheet.sidecar.media_uploads import MediaUploads, Registration, Trouble
 from callsheet.sidecar.pausing import set_within
@@ -136,7 +136,7 @@ class Registrar:
         task_id = lease.claimed.task_id
         try:
             task = await self._writer.read(task_id)
-            if task.state is not TaskState.SUCCEEDED or task.media:
+            if task.state is not TaskState.SUCCEEDED:
                 await lease.settle(None)
                 return
             registration = await self._uploads.register(task)
@@ -153,14 +153,15 @@ class Registrar:
         trouble, media = registration.trouble, registration.media
         record = lease.claimed.record
         if trouble is None:
-            await self._writer.change(task, lambda task: machine.register_media(task, media))
+            await self._commit(task, media)
             await lease.settle(None)
-            _log.info(
-                "media_registered",
-                task_id=task.id,
-                documents=[each.payload_media_id for each in media],
-                tries=record.tries + 1,
-            )
+            if media:
+                _log.info(
+                    "media_registered",
+                    task_id=task.id,
+                    documents=[each.payload_media_id for each in media],
+                    tries=record.tries + 1,
+                )
             return
         if trouble.is_busy:
             await lease.settle(record, retry_delay=_BUSY)
@@ -172,11 +173,16 @@ class Registrar:
             jitter=self._jitter(),
             retry_after=trouble.retry_after,
         )
-        if wait is None and media:
-            # Some are better than none, and there will be no more.
-            await self._writer.change(task, lambda task: machine.register_media(task, media))
-        await lease.settle(record, retry_delay=wait, releases=not trouble.is_passing)
-        _tell(task.id, record, wait, documents=len(media))
+        if wait is None or not trouble.is_passing:
+            # Some are better than none, and more may never come.
+            task = await self._commit(task, media)
+        # The fact lets the webhook go, which then tells of it; without one nothing else does.
+        releases = not trouble.is_passing and not task.media
+        await lease.settle(record, retry_delay=wait, releases=releases)
+        _tell(task.id, record, wait, documents=len(task.media))
+
+    async def _commit(self, task: Task, media: tuple[RegisteredMedia, ...]) -> Task:
+        return await self._writer.change(task, lambda task: machine.register_media(task, media))
 
     def _note(self, trouble: Trouble | None) -> None:
         """Learn whether PayloadCMS is there: while it is not, it is asked by one task at a time."""

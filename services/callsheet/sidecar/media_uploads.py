@@ -14,7 +14,7 @@ from callsheet.artifacts.store import ArtifactStore
 from callsheet.ledger.media_work import MediaWork
 from callsheet.ledger.model import RegisteredMedia, Task
 from callsheet.payload.answers import MediaDocument
-from callsheet.payload.client import MediaUpload, PayloadClient
+from callsheet.payload.client import MediaUpload, PayloadClient, upload_time
 from callsheet.payload.errors import PayloadError, PayloadUnavailable
 from callsheet.tasks.v1.artifact_pb2 import Artifact
 
@@ -26,7 +26,7 @@ class Trouble(NamedTuple):
     """Why not everything is registered.
 
     *is_passing*: it may be over in a minute. *is_away*: PayloadCMS itself is in trouble.
-    *is_busy*: another task is uploading the same bytes just now. *retry_after*: what was asked for.
+    *is_busy*: the same bytes are being uploaded just now. *retry_after*: what was asked for.
     """
 
     reason: str
@@ -36,8 +36,11 @@ class Trouble(NamedTuple):
     retry_after: timedelta | None = None
 
 
+_BUSY: Final = Trouble("the same bytes are being uploaded just now", is_passing=True, is_busy=True)
+
+
 class Registration(NamedTuple):
-    """What of a task's artifacts is registered, in their order, and why the rest is not."""
+    """What more of a task's artifacts is registered, in their order, and why the rest is not."""
 
     media: tuple[RegisteredMedia, ...]
     trouble: Trouble | None
@@ -45,9 +48,16 @@ class Registration(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UploadTerms:
-    """*lock* outlasts one upload; *largest* is the most bytes of an artifact that is uploaded."""
+    """What bounds uploads.
+
+    *lock* outlasts the upload of a small artifact; of a larger one it is longer by the time that
+    its bytes may take. *settling* is how long PayloadCMS may still be at an upload that it got and
+    did not answer: until then only searches are made. *largest* is the most bytes of an artifact
+    that is uploaded.
+    """
 
     lock: timedelta
+    settling: timedelta
     largest: int
 
 
@@ -72,7 +82,7 @@ class MediaUploads:
         self._terms = terms
 
     async def register(self, task: Task) -> Registration:
-        """Register all artifacts of a task that succeeded; raises LedgerError only.
+        """Register the artifacts of a task that are not noted yet; raises LedgerError only.
 
         One that is refused does not keep out the others; PayloadCMS being away does.
         """
@@ -82,7 +92,10 @@ class MediaUploads:
             return Registration((), Trouble(str(error)))
         media: list[RegisteredMedia] = []
         trouble: Trouble | None = None
+        noted = {each.uri for each in task.media}
         for artifact in found:
+            if artifact.uri in noted:
+                continue
             told = await self._try(task, artifact)
             if isinstance(told, RegisteredMedia):
                 media.append(told)
@@ -100,7 +113,7 @@ class MediaUploads:
             return Trouble(
                 error.message,
                 is_passing=error.is_passing,
-                is_away=isinstance(error, PayloadUnavailable),
+                is_away=isinstance(error, PayloadUnavailable) and error.is_away,
                 retry_after=retry_after,
             )
         except ArtifactStoreError as error:
@@ -117,17 +130,15 @@ class MediaUploads:
         source_hash = f"{project}:sha256:{artifact.sha256}"
         document = await self._payload.find_media(source_hash)
         if document is None:
-            # The same bytes at the same time would leave a file without a document behind.
-            if not await self._work.lock(source_hash, task.id, duration=self._terms.lock):
-                reason = "another task is uploading the same bytes"
-                return Trouble(reason, is_passing=True, is_busy=True)
-            try:
-                document = await self._upload(task, artifact, source_hash)
-            finally:
-                await self._work.unlock(source_hash, task.id)
-        return RegisteredMedia(artifact.uri, document.id)
+            if await self._work.is_locked(source_hash, task.id):
+                return _BUSY  # before anything is fetched in vain
+            document = await self._upload(task, artifact, source_hash)
+        return _BUSY if document is None else RegisteredMedia(artifact.uri, document.id)
 
-    async def _upload(self, task: Task, artifact: Artifact, source_hash: str) -> MediaDocument:
+    async def _upload(
+        self, task: Task, artifact: Artifact, source_hash: str
+    ) -> MediaDocument | None:
+        """Return the document; None: the same bytes are being uploaded just now."""
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
             await self._fetch(artifact, file)
             upload = MediaUpload(
@@ -142,7 +153,25 @@ class MediaUploads:
                     "sourceUrl": artifact.uri,
                 },
             )
-            return await self._payload.register_media(upload)
+            return await self._locked(task, upload, size=file.tell())
+
+    async def _locked(self, task: Task, upload: MediaUpload, *, size: int) -> MediaDocument | None:
+        """Upload alone: the same bytes at once would leave a file without a document behind."""
+        name, growth = upload.source_hash, upload_time(size)
+        # Taken after the fetch, however long that was, so that it outlasts the upload.
+        if not await self._work.lock(name, task.id, duration=self._terms.lock + growth):
+            return None
+        try:
+            document = await self._payload.register_media(upload)
+        except PayloadError as error:
+            if isinstance(error, PayloadUnavailable) and error.is_open:
+                # A second upload beside this one would leave a file behind as well.
+                await self._work.seal(name, task.id, duration=self._terms.settling + growth)
+            else:
+                await self._work.unlock(name, task.id)
+            raise
+        await self._work.unlock(name, task.id)
+        return document
 
     async def _fetch(self, artifact: Artifact, file: IO[bytes]) -> None:
         digest = await asyncio.to_thread(

@@ -59,8 +59,10 @@ class Poster:
         self._kept.clear()
         await asyncio.sleep(0)  # closed connections end at the loop's next turn
 
-    async def post(self, target: Target, headers: Iterable[tuple[str, str]], body: bytes) -> Answer:
-        """Send the request and return what was answered, whatever its status.
+    async def post(
+        self, target: Target, headers: Iterable[tuple[str, str]], body: bytes, *, project: str
+    ) -> Answer:
+        """Send the request for a project and return what was answered, whatever its status.
 
         Raises:
             ValueError: a header has a line break.
@@ -68,11 +70,12 @@ class Poster:
             TimeoutError: no status came within the time limit.
             OSError: the line was not made, or broke.
             AnswerUnreadable: the endpoint speaks no HTTP.
+            ResolverBusy: its name was not asked for, and nothing was sent.
         """
         request = _request(target, headers, body)
         # One limit for all of it: a dripping endpoint never makes a single read wait long.
         async with asyncio.timeout(self._time_limit.total_seconds()):
-            line, head = await self._asked(target, request)
+            line, head = await self._asked(target, request, project)
         if not line.is_finished:
             await self._finish(line)
         if line.may_serve_again and self._kept_count < _MOST_KEPT:
@@ -82,12 +85,12 @@ class Poster:
         retry_after = next((value for name, value in head.headers if name == b"retry-after"), b"")
         return Answer(head.status, retry_after.decode("latin-1"))
 
-    async def _asked(self, target: Target, request: bytes) -> tuple[Line, Head]:
+    async def _asked(self, target: Target, request: bytes, project: str) -> tuple[Line, Head]:
         kept = self._take(target.origin)
         if kept is not None:
             with contextlib.suppress(LineClosed):  # it was closed while nobody spoke: dial anew
                 return kept, await _ask(kept, request)
-        line = await self._dialler.dial(target)
+        line = await self._dialler.dial(target, project=project)
         line.origin = target.origin
         return line, await _ask(line, request)
 

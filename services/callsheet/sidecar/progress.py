@@ -56,6 +56,7 @@ class RunningProgress:
     async def begin(self, wishes: Wishes) -> None:
         """Find what runs now: a tailer before this one may have read how it started."""
         self._running.clear()
+        self._told.clear()
         leases = await self._store.members(self._keys.leases, limit=_MOST)
         attempts = [parse_lease(lease) for lease, _ in leases]
         await wishes.learn(task_id for task_id, _ in attempts)

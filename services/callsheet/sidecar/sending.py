@@ -12,7 +12,7 @@ from callsheet.runtime.targets import Target, TargetRefused, parse_target
 from callsheet.runtime.trace import TRACEPARENT, parse_traceparent
 from callsheet.sidecar.body import FactsGone, Story, body_of, story_of
 from callsheet.sidecar.credentials import Credentials
-from callsheet.sidecar.dialling import AddressRefused
+from callsheet.sidecar.dialling import AddressRefused, ResolverBusy
 from callsheet.sidecar.lines import AnswerUnreadable
 from callsheet.sidecar.posting import Answer, Poster
 from callsheet.sidecar.retries import parse_retry_after
@@ -33,6 +33,7 @@ class Outcome(NamedTuple):
 
     *hopeless*: no further try can do better. *retry_after*: what the endpoint asked for. *answers*:
     whether the endpoint does its work; None: it was not asked. *is_gone*: it wants nothing more.
+    *put_off*: no try was made, for a reason of our own, and none is used up.
     """
 
     status: int = 0
@@ -41,6 +42,7 @@ class Outcome(NamedTuple):
     retry_after: timedelta | None = None
     answers: bool | None = None
     is_gone: bool = False
+    put_off: bool = False
 
 
 class Sender:
@@ -61,6 +63,8 @@ class Sender:
             return Outcome(error=str(error))
         except (TargetRefused, AddressRefused) as error:
             return Outcome(error=str(error), hopeless=isinstance(error, TargetRefused))
+        except ResolverBusy as error:
+            return Outcome(error=str(error), put_off=True)
         except TimeoutError:
             return Outcome(error="no answer within the time limit", answers=False)
         except (OSError, AnswerUnreadable) as error:
@@ -84,7 +88,8 @@ class Sender:
             body=body,
         )
         headers += self._other_headers(record.project, target, story)
-        return _outcome(await self._poster.post(target, headers, body), claimed)
+        answer = await self._poster.post(target, headers, body, project=record.project)
+        return _outcome(answer, claimed)
 
     def _target(self, url: str) -> Target:
         target = parse_target(url)

@@ -10,7 +10,7 @@ from callsheet.ledger.codec import parse_event
 from callsheet.ledger.deliveries import NewDelivery
 from callsheet.ledger.delivery_model import line_of
 from callsheet.ledger.store import Store
-from callsheet.runtime.targets import origin_of
+from callsheet.runtime.targets import callback_endpoint
 from callsheet.v1 import task_pb2
 
 #: The facts that end a task, which are always told, and what a webhook calls them.
@@ -75,7 +75,7 @@ def wish_of(first: EventRecord) -> Wish | None:
     url = submitted.callback.url
     if not url:
         return None
-    line = line_of(submitted.project, origin_of(url))
+    line = line_of(submitted.project, callback_endpoint(url))
     return Wish(submitted.project, first.time, url, line, frozenset(submitted.callback.events))
 
 

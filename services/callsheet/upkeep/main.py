@@ -18,6 +18,7 @@ from callsheet.ledger.graph_progress import READER as GRAPH_READER
 from callsheet.ledger.ids import RandomIds
 from callsheet.ledger.index import Keys
 from callsheet.ledger.kept_deliveries import KeptDeliveries
+from callsheet.ledger.media_work import MediaWork
 from callsheet.ledger.redis_connection import RedisConnection
 from callsheet.ledger.redis_log import RedisLog
 from callsheet.ledger.redis_registry import RedisRegistry
@@ -35,7 +36,7 @@ from callsheet.upkeep.expirer import Expirer
 from callsheet.upkeep.hold_off import HoldOff
 from callsheet.upkeep.log_trimmer import LogTrimmer
 from callsheet.upkeep.mark import MarkFile
-from callsheet.upkeep.owed import OwedWebhooks
+from callsheet.upkeep.owed import OwedMedia, OwedWebhooks
 from callsheet.upkeep.pruner import Pruner
 from callsheet.upkeep.rescuer import Rescuer
 from callsheet.upkeep.scheduler import Scheduler
@@ -46,6 +47,8 @@ CONNECTIONS: Final = 12
 #: How long a command is repeated before a duty is told that the ledger is away.
 PATIENCE: Final = timedelta(seconds=1)
 DRAIN: Final = timedelta(seconds=10)
+#: How much longer than its schedule the registration of media may take: waits are spread.
+MEDIA_SPREAD: Final = 1.25
 _CONNECT_PAUSE: Final = timedelta(seconds=1)
 
 _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
@@ -85,7 +88,15 @@ def compose(settings: Settings, redis: Redis) -> Upkeep:
         Rescuer(writer, log, task_types(), hold_off=hold_off, lease=settings.lease),
         Scheduler(writer),
         Expirer(writer),
-        Pruner(writer, OwedWebhooks(KeptDeliveries(connection, keys), log)),
+        Pruner(
+            writer,
+            OwedWebhooks(KeptDeliveries(connection, keys), log),
+            OwedMedia(
+                MediaWork(connection, keys),
+                patience=settings.retention
+                + MEDIA_SPREAD * sum(settings.payload_retries, timedelta(0)),
+            ),
+        ),
         LogTrimmer(log, store, giving_way={GRAPH_READER: settings.brain_backlog}),
         EpochWatch(log, ids, mark),
         ArtifactSweeper(

@@ -1,5 +1,6 @@
 """Events in the graph: each once, related to what they tell of, and forgotten when they are old."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,30 @@ async def test_a_task_is_related_to_all_it_had_to_do_with(graph: Graph) -> None:
         [1, "failed", "cuda:0", True, 1],
         [2, "completed", "cuda:0", False, 1],
     ]
+
+
+async def test_a_task_that_uses_an_output_again_came_from_the_one_that_made_it(
+    graph: Graph,
+) -> None:
+    """And from the one that it tries again; it has produced nothing itself."""
+    await stored(graph, *story("made"))
+    await stored(
+        graph,
+        told("again", 1, "submitted", retry_of="tried", derived_from="tried"),
+        told("again", 2, "succeeded", derived_from="made", output={"images": []}),
+    )
+    origins = "MATCH (:Task {task_id: 'again'})-[:DERIVED_FROM]->(o:Task) RETURN o.task_id"
+    assert sorted(await asked(graph, origins)) == [["made"], ["tried"]]
+    assert (await counts(graph))["Artifact"] == 1
+    makers = "MATCH (t:Task)-[:PRODUCED]->(:Artifact) RETURN t.task_id"
+    assert await asked(graph, makers) == [["made"]]
+
+
+async def test_what_an_attempt_was_told_of_is_remembered(graph: Graph) -> None:
+    near = {"knowledge": [], "similar_tasks": [{"task_id": "other", "score": 0.5}]}
+    await stored(graph, told("t", 1, "context_retrieved", attempt=1, context=near))
+    memory = (await asked(graph, "MATCH (t:Task) RETURN t.memory"))[0][0]
+    assert json.loads(memory)["fields"]["context"][2] == near
 
 
 async def test_every_event_is_written_once(graph: Graph) -> None:
@@ -131,7 +156,7 @@ async def test_more_epochs_than_a_ledger_has_are_refused_and_nothing_is_written(
     monkeypatch.setattr(remembering, "MOST_EPOCHS", 2)
     with pytest.raises(BrainRefused) as refused:
         await stored(graph, *(told(f"t{n}", 1, "submitted", epoch=f"e{n}") for n in range(3)))
-    assert refused.value.reason is Reason.FULL
+    assert refused.value.reason is Reason.LIMIT_REACHED
     assert (await counts(graph))["Event"] == 0
 
 
@@ -141,6 +166,29 @@ async def test_more_projects_than_there_is_room_for_are_refused(
     monkeypatch.setattr(remembering, "MOST_PROJECTS", 2)
     with pytest.raises(BrainRefused, match="0 projects"):
         await stored(graph, *(told("t", 1, "submitted", project=f"p{n}") for n in range(3)))
+
+
+async def test_projects_of_which_nothing_is_left_make_room_for_others(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembering, "MOST_PROJECTS", 3)
+    # Given three projects, of which two have no tasks any more, and one of these knows something
+    for number in range(3):
+        day = {"time": f"2027-03-0{number + 1}T12:00:00Z"}
+        await stored(graph, told("t", 1, "submitted", project=f"p{number}", **day))
+    await _know(graph, StoreKnowledge(project="p0", source="bible", text="x"))
+    await TaskPruner(graph, kept=1).prune()
+    names = "MATCH (p:Project) RETURN p.name ORDER BY p.name"
+    assert await asked(graph, names) == [["p0"], ["p2"]]
+    # When there is room for one more, and then for none
+    await stored(graph, told("t", 1, "submitted", project="p3"))
+    with pytest.raises(BrainRefused) as refused:
+        await stored(graph, told("t", 1, "submitted", project="p4"))
+    assert refused.value.reason is Reason.LIMIT_REACHED
+    # Then an empty one gives its place to a new one at once
+    await graph.write(lambda rows: rows("MATCH (t:Task {key: 'p2/t'}) DETACH DELETE t"))
+    await stored(graph, told("t", 1, "submitted", project="p4"))
+    assert await asked(graph, names) == [["p0"], ["p3"], ["p4"]]
 
 
 async def test_the_oldest_tasks_go_with_all_that_was_theirs(graph: Graph) -> None:

@@ -11,6 +11,7 @@ from tests.support.embedded_brains import heard, story
 
 STORY = [TaskEventWrite.model_validate(event) for event in story("t")]
 LATE = heard("t", 6, "media_registered", media=[{"uri": "u", "payload_media_id": "m"}])
+LATER = heard("t", 7, "media_registered", media=[{"uri": "v", "payload_media_id": "n"}])
 
 
 def remembered(events: list[TaskEventWrite], *, place: int = 1) -> Memory:
@@ -20,9 +21,9 @@ def remembered(events: list[TaskEventWrite], *, place: int = 1) -> Memory:
     return memory
 
 
-@given(st.permutations([*STORY, LATE]))
+@given(st.permutations([*STORY, LATE, LATER]))
 def test_the_order_in_which_events_come_makes_no_difference(events: list[TaskEventWrite]) -> None:
-    assert remembered(events) == remembered([*STORY, LATE])
+    assert remembered(events) == remembered([*STORY, LATE, LATER])
 
 
 @given(st.lists(st.sampled_from([*STORY, LATE]), max_size=12))
@@ -41,6 +42,11 @@ def test_a_whole_task_is_remembered() -> None:
         ("failed", "host-1", "OUT_OF_MEMORY"),
         ("completed", "host-1", None),
     ]
+
+
+def test_media_that_are_registered_one_after_the_other_are_all_remembered() -> None:
+    media = remembered([*STORY, LATE, LATER]).get("media")
+    assert [each["payload_media_id"] for each in media] == ["m", "n"]
 
 
 def test_what_came_after_the_end_does_not_open_an_attempt_again() -> None:

@@ -243,21 +243,57 @@ class ReuseTerms(message.Message):
 
     DIGEST_FIELD_NUMBER: builtins.int
     TTL_FIELD_NUMBER: builtins.int
+    MODELS_FIELD_NUMBER: builtins.int
     digest: builtins.bytes
     """What equal submissions have in common: the input with its defaults, and the models with their revisions."""
     @builtins.property
     def ttl(self) -> duration_pb2.Duration:
         """For how long after the end of the Task."""
 
+    @builtins.property
+    def models(self) -> containers.RepeatedCompositeFieldContainer[PinnedModel]:
+        """The models that the digest is of. An output that others made is not used again."""
+
     def __init__(
         self,
         *,
         digest: builtins.bytes = ...,
         ttl: duration_pb2.Duration | None = ...,
+        models: abc.Iterable[PinnedModel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["digest", b"digest", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["digest", b"digest", "models", b"models", "ttl", b"ttl"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PinnedModel(message.Message):
+    """A model of the input, as the catalogue of models said when the Task was submitted."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    field: builtins.str
+    """The field of the input that names it. The output says in its field of that name, and in the one with _revision
+    behind it, which model ran.
+    """
+    name: builtins.str
+    """The name of the model."""
+    revision: builtins.str
+    """The revision of the model. Empty: it is built in, and has none."""
+    def __init__(
+        self,
+        *,
+        field: builtins.str = ...,
+        name: builtins.str = ...,
+        revision: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["field", b"field", "name", b"name", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -462,7 +498,7 @@ class MediaRegistered(message.Message):
     MEDIA_FIELD_NUMBER: builtins.int
     @builtins.property
     def media(self) -> containers.RepeatedCompositeFieldContainer[task_pb2.RegisteredMedia]:
-        """What was registered, in the order of the output's artifacts."""
+        """What was registered, and was not before."""
 
     def __init__(
         self,

@@ -346,7 +346,7 @@ class Task(message.Message):
 
     @builtins.property
     def media(self) -> containers.RepeatedCompositeFieldContainer[RegisteredMedia]:
-        """What was registered with the media library after the Task succeeded, in the order of its artifacts."""
+        """What was registered with the media library after the Task succeeded, in the order of registration."""
 
     @builtins.property
     def context(self) -> TaskContext:

@@ -39,7 +39,7 @@ class _ReuseModeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ReuseMode.Va
     """Its output, or the Task itself while it has not ended and was submitted with this mode. That is then one Task
     for all who joined: whoever cancels it, cancels it for all. It is joined only if it is as urgent, has the same
     delay and expire_after, was not asked to stop, and, where the new submission has a callback, has the same
-    callback and metadata.
+    callback and metadata. With an expire_after it is joined only while it runs.
     """
 
 class ReuseMode(_ReuseMode, metaclass=_ReuseModeEnumTypeWrapper):
@@ -55,7 +55,7 @@ REUSE_MODE_RESULT_OR_JOIN: ReuseMode.ValueType  # 2
 """Its output, or the Task itself while it has not ended and was submitted with this mode. That is then one Task
 for all who joined: whoever cancels it, cancels it for all. It is joined only if it is as urgent, has the same
 delay and expire_after, was not asked to stop, and, where the new submission has a callback, has the same
-callback and metadata.
+callback and metadata. With an expire_after it is joined only while it runs.
 """
 
 class _SubmitOutcome:
@@ -71,7 +71,7 @@ class _SubmitOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_SubmitOu
     SUBMIT_OUTCOME_REPEATED: _SubmitOutcome.ValueType  # 2
     """With the Task that a request of the same request_id made before."""
     SUBMIT_OUTCOME_JOINED: _SubmitOutcome.ValueType  # 3
-    """With an equal Task that has not ended. Repeated within a day, the request is answered with it again."""
+    """With an equal Task that has not ended. Repeated while that Task is kept, the request is answered with it again."""
     SUBMIT_OUTCOME_REUSED: _SubmitOutcome.ValueType  # 4
     """With a new Task that has SUCCEEDED with the output of an equal one."""
 
@@ -85,7 +85,7 @@ SUBMIT_OUTCOME_CREATED: SubmitOutcome.ValueType  # 1
 SUBMIT_OUTCOME_REPEATED: SubmitOutcome.ValueType  # 2
 """With the Task that a request of the same request_id made before."""
 SUBMIT_OUTCOME_JOINED: SubmitOutcome.ValueType  # 3
-"""With an equal Task that has not ended. Repeated within a day, the request is answered with it again."""
+"""With an equal Task that has not ended. Repeated while that Task is kept, the request is answered with it again."""
 SUBMIT_OUTCOME_REUSED: SubmitOutcome.ValueType  # 4
 """With a new Task that has SUCCEEDED with the output of an equal one."""
 

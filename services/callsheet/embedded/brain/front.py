@@ -44,7 +44,7 @@ _STATUS: Final[Mapping[Reason, HTTPStatus]] = MappingProxyType(
     {
         Reason.INVALID_INPUT: HTTPStatus.BAD_REQUEST,
         Reason.UNKNOWN_TOOL: HTTPStatus.NOT_FOUND,
-        Reason.FULL: HTTPStatus.INSUFFICIENT_STORAGE,
+        Reason.LIMIT_REACHED: HTTPStatus.INSUFFICIENT_STORAGE,
         Reason.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
         Reason.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
     }

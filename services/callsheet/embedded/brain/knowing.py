@@ -55,7 +55,7 @@ def _check_room(rows: Rows, project: str) -> None:
     total, own = rows(_COUNTS, project=project)[0]
     if total >= MOST_PASSAGES or (own or 0) >= MOST_PASSAGES_OF_PROJECT:
         raise BrainRefused(
-            Reason.FULL,
+            Reason.LIMIT_REACHED,
             f"there are {own or 0} passages of the project and {total} of all; "
             f"{MOST_PASSAGES_OF_PROJECT} and {MOST_PASSAGES} are kept",
         )

@@ -145,7 +145,9 @@ def _ancestors(tasks: Iterable[Changed]) -> Iterator[Row]:
     """Yield the tasks that others came from, which may not be known yet, or no longer."""
     for task in tasks:
         memory = task.memory
-        if "retry_of" in task.fields and (ancestor := memory.get("retry_of")):
+        fresh = task.fields & {"retry_of", "derived_from"}
+        told: set[str] = {memory.get(name) or "" for name in fresh}
+        for ancestor in sorted(told - {""}):
             unknown = Memory(project=memory.project, task_id=ancestor, first_time=memory.first_time)
             yield {
                 "task": task.key,

@@ -18,7 +18,17 @@ Rank = tuple[int, int]
 OUTCOMES: Final = frozenset({"succeeded", "failed", "cancelled"})
 
 #: Fields that are remembered as they are told, by whichever event tells them.
-_TOLD: Final = ("task_type", "text", "spec", "retry_of", "usage", "quality", "media", "metadata")
+_TOLD: Final = (
+    "task_type",
+    "text",
+    "spec",
+    "retry_of",
+    "derived_from",
+    "context",
+    "usage",
+    "quality",
+    "metadata",
+)
 #: How an attempt ended, by the event that ends it.
 _ATTEMPT_ENDINGS: Final[Mapping[str, str]] = {
     "retrying": "failed",
@@ -85,12 +95,27 @@ class Memory:
     def learn(self, event: TaskEventWrite, rank: Rank) -> Fresh:
         """Take in an event; return what it changed."""
         self.first_time = min(self.first_time, microseconds(event.time))
-        fresh = _hold(self.fields, _told(event), rank)
+        fresh = _hold(self.fields, _told(event), rank) | self._add_media(event, rank)
         number = event.attempt
         if not 1 <= number <= MOST_ATTEMPTS:
             return Fresh(fresh, None)
         changed = _hold(self.attempts.setdefault(number, {}), _told_of_attempt(event), rank)
         return Fresh(fresh, number if changed else None)
+
+    def _add_media(self, event: TaskEventWrite, rank: Rank) -> frozenset[str]:
+        """Take in registered media: events tell what is new, so what they tell adds up."""
+        if not event.media:
+            return frozenset()
+        held = self.fields.get("media")
+        known = {each["uri"]: each for each in held.value} if held is not None else {}
+        told = {each.uri: each.model_dump() for each in event.media}
+        newer = held is None or held.rank < rank
+        both = {**known, **told} if newer else {**told, **known}
+        value = [both[uri] for uri in sorted(both)]
+        if held is not None and value == held.value and not newer:
+            return frozenset()
+        self.fields["media"] = Held(max(rank, held.rank) if held is not None else rank, value)
+        return frozenset({"media"})
 
 
 @dataclass(kw_only=True)

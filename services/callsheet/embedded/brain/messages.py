@@ -85,6 +85,27 @@ class Media(Closed):
     payload_media_id: Name
 
 
+class NearPassage(Closed):
+    """A passage by its source, and how near its meaning was."""
+
+    source: Text
+    score: float
+
+
+class NearTask(Closed):
+    """A task by its id, and how near its meaning was."""
+
+    task_id: TaskId
+    score: float
+
+
+class RetrievedContext(Closed):
+    """What an attempt was told of when it began."""
+
+    knowledge: Annotated[list[NearPassage], Field(max_length=50)] = []
+    similar_tasks: Annotated[list[NearTask], Field(max_length=50)] = []
+
+
 class TaskEventWrite(Closed):
     """One event of a task; epoch, task_id and sequence make it the same event each time."""
 
@@ -103,6 +124,8 @@ class TaskEventWrite(Closed):
     spec: JsonObject | None = None
     model: Model | None = None
     retry_of: TaskId | Literal[""] | None = None
+    derived_from: TaskId | Literal[""] | None = None
+    context: RetrievedContext | None = None
     output: JsonObject | None = None
     artifacts: Annotated[list[ProducedArtifact], Field(max_length=1000)] | None = None
     failure: TaskFailure | None = None

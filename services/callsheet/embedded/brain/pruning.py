@@ -1,8 +1,8 @@
 """Forgets the oldest tasks when there are more than are kept, a few at a time.
 
 Age decides, whatever became of the task; its attempts, events and artifacts go with it, and so do
-models that no task used any more. A later event of a forgotten task makes it known again, as far
-as that event tells.
+models that no task used any more, and projects without tasks and knowledge. A later event of a
+forgotten task makes it known again, as far as that event tells.
 """
 
 import asyncio
@@ -41,6 +41,12 @@ UNWIND $keys AS k
 MATCH (m:Model {key: k}) WHERE NOT EXISTS { MATCH (:Task)-[:USED]->(m) } DELETE m
 """
 
+_FORGET_PROJECTS: Final = """
+MATCH (p:Project)
+WHERE NOT EXISTS { MATCH (p)-[:HAS]->(:Task) } AND NOT EXISTS { MATCH (p)-[:KNOWS]->(:Knowledge) }
+DELETE p
+"""
+
 _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 
 
@@ -71,7 +77,14 @@ class TaskPruner:
             if not step:
                 break
             forgotten += step
+        if forgotten:
+            await self._graph.write(forget_empty_projects)
         return forgotten
+
+
+def forget_empty_projects(rows: Rows) -> None:
+    """Forget the projects that have no tasks and know nothing."""
+    rows(_FORGET_PROJECTS)
 
 
 def _forget(rows: Rows, most: int) -> int:

@@ -14,6 +14,7 @@ from callsheet.embedded.brain.graph import Rows
 from callsheet.embedded.brain.linking import link
 from callsheet.embedded.brain.memory import Changed, Memory, Rank, decode, encode, task_key
 from callsheet.embedded.brain.messages import EventsStored, TaskEventWrite
+from callsheet.embedded.brain.pruning import forget_empty_projects
 
 #: A ledger has a new epoch when it was restored; whoever sends more of them is no ledger.
 MOST_EPOCHS: Final = 1_000
@@ -79,20 +80,30 @@ def _places(rows: Rows, epochs: set[str]) -> Mapping[str, int]:
     places = cast("dict[str, int]", dict(rows("MATCH (e:Epoch) RETURN e.name, e.place")))
     for epoch in sorted(epochs - places.keys()):
         if len(places) >= MOST_EPOCHS:
-            raise BrainRefused(Reason.FULL, f"there are {MOST_EPOCHS} epochs already")
+            raise BrainRefused(Reason.LIMIT_REACHED, f"there are {MOST_EPOCHS} epochs already")
         places[epoch] = len(places) + 1
         rows("CREATE (:Epoch {name: $name, place: $place})", name=epoch, place=places[epoch])
     return places
 
 
 def _add_projects(rows: Rows, projects: set[str]) -> None:
-    known = {name for (name,) in rows(_KNOWN_PROJECTS, names=sorted(projects))}
-    new = sorted(projects - known)
+    new = _unknown_projects(rows, projects)
+    if new and _count_projects(rows) + len(new) > MOST_PROJECTS:
+        forget_empty_projects(rows)
+        new = _unknown_projects(rows, projects)
+        if (count := _count_projects(rows)) + len(new) > MOST_PROJECTS:
+            raise BrainRefused(Reason.LIMIT_REACHED, f"there are {count} projects already")
     if new:
-        count = rows("MATCH (p:Project) RETURN count(*)")[0][0]
-        if count + len(new) > MOST_PROJECTS:
-            raise BrainRefused(Reason.FULL, f"there are {count} projects already")
         rows("UNWIND $names AS n CREATE (:Project {name: n})", names=new)
+
+
+def _unknown_projects(rows: Rows, projects: set[str]) -> list[str]:
+    known = {name for (name,) in rows(_KNOWN_PROJECTS, names=sorted(projects))}
+    return sorted(projects - known)
+
+
+def _count_projects(rows: Rows) -> int:
+    return cast("int", rows("MATCH (p:Project) RETURN count(*)")[0][0])
 
 
 def _known_tasks(rows: Rows, events: Iterable[TaskEventWrite]) -> dict[str, Changed]:

@@ -40,7 +40,7 @@ def put(rows: Rows, asked: CacheTaskResult, *, now: int) -> ResultCached:
     result = json.dumps(asked.result, ensure_ascii=False)
     size = len(result.encode())
     if size > MOST_BYTES:
-        raise BrainRefused(Reason.FULL, f"the result has {size} bytes")
+        raise BrainRefused(Reason.LIMIT_REACHED, f"the result has {size} bytes")
     _make_room(rows, size=size, now=now)
     expire_time = now + round(asked.ttl_seconds * 1_000_000)
     rows(
