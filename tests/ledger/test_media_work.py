@@ -157,5 +157,7 @@ async def test_every_script_was_run_with_the_keys_that_it_declares(work: MediaWo
     await test_a_lock_is_one_tasks_at_a_time_and_runs_out(work)
     await work.released(limit=1)
     await work.forget(retention=HOUR, limit=1)
+    await work.seal("digest", "t-1", duration=MOMENT)
+    await work.retry(["t-1"])
     scripts = {v for v in vars(media_scripts).values() if isinstance(v, str) and "redis.call" in v}
     assert scripts - {media_scripts._CLOCK} <= StrictConnection.ran  # pyright: ignore[reportPrivateUsage]  # a part of scripts is none

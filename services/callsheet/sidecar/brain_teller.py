@@ -58,6 +58,10 @@ class _Refused(NamedTuple):
 class _Round:
     accepted: int = 0
     refused: list[_Refused] = field(default_factory=list[_Refused])
+    #: Tasks of which a fact was refused: what follows in them waits for it.
+    held: set[str] = field(default_factory=set[str])
+    #: Whether something waited so.
+    has_held: bool = False
     is_stopped: bool = False
 
 
@@ -163,7 +167,10 @@ class Teller:
             _log.info("graph_results_uncached", results=len(wanted))
 
     async def _write(self, facts: Sequence[Fact], tried: _Round) -> None:
-        if tried.is_stopped:
+        free = [fact for fact in facts if fact.key.task_id not in tried.held]
+        tried.has_held |= len(free) < len(facts)
+        facts = free
+        if tried.is_stopped or not facts:
             return
         if len(facts) > MOST_EVENTS:  # with what a gap left out, or what follows who waits
             await self._write(facts[:MOST_EVENTS], tried)
@@ -179,6 +186,7 @@ class Teller:
             if len(facts) == 1:
                 own = isinstance(error, BrainRefused) and error.is_its_own_failure
                 tried.refused.append(_Refused(facts[0].key, str(error), is_its_own_failure=own))
+                tried.held.add(facts[0].key.task_id)
                 tried.is_stopped = not tried.accepted and len(tried.refused) >= self._enough(tried)
                 return
             half = len(facts) // 2
@@ -214,7 +222,7 @@ class Teller:
                 _log.error(
                     "graph_fact_dead", task_id=key.task_id, sequence=key.sequence, reason=reason
                 )
-        is_done = len(dead) == len(tried.refused) and not tried.is_stopped
+        is_done = len(dead) == len(tried.refused) and not (tried.is_stopped or tried.has_held)
         return Verdict(is_done, tried.accepted > 0, dead)
 
 
