@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import secrets
-import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -15,13 +13,8 @@ from callsheet.broker.slots import Slots
 from callsheet.ledger.attempts import Attempts
 from callsheet.ledger.catalog import ResourceClass, queues, task_types
 from callsheet.ledger.ids import RandomIds
-from callsheet.ledger.index import Keys
-from callsheet.ledger.redis_connection import RedisConnection
-from callsheet.ledger.redis_log import RedisLog
-from callsheet.ledger.redis_registry import RedisRegistry
-from callsheet.ledger.redis_store import RedisStore
-from callsheet.ledger.writer import Writer
-from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
+from callsheet.ledger.redis_cell import redis_cell
+from callsheet.runtime.lifecycle import announce_ready, process_name, run_until_signalled
 from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.redis import connect_ledger
 from callsheet.runtime.settings import Settings, load_settings_or_exit, variable_of
@@ -88,23 +81,22 @@ async def _context_source(settings: Settings) -> AsyncGenerator[ContextSource | 
 async def _assembled(
     settings: Settings, redis: Redis, context_source: ContextSource | None
 ) -> tuple[LedgerWorker, list[RunnerHost]]:
-    keys = Keys(settings.cell)
-    connection = RedisConnection(redis, patience=PATIENCE)
-    ids = RandomIds()
-    store = RedisStore(connection, keys)
-    log = RedisLog(connection, keys, new_epoch=ids.epoch)
-    writer = Writer(store, keys, ids, retention=settings.retention)
-    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    attempts = Attempts(writer, log, task_types(), worker=name, lease=settings.lease)
+    cell = redis_cell(redis, settings.cell, patience=PATIENCE)
+    attempts = Attempts(
+        cell.writer(retention=settings.retention),
+        cell.log,
+        task_types(),
+        worker=process_name(),
+        lease=settings.lease,
+    )
     # A claim of nothing is the cheapest question that tells the ledger's time.
     looked = await attempts.claim(count=0, queues=(), candidates=(), device="")
     shape = _shape(settings)
     clock = LedgerClock(looked.time)
-    registry = RedisRegistry(connection, keys)
     worker = LedgerWorker(
         attempts,
-        store,
-        registry,
+        cell.store,
+        cell.registry,
         catalog=task_types(),
         shape=shape,
         clock=clock,

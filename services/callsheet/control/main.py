@@ -27,17 +27,11 @@ from callsheet.control.watching import Watching
 from callsheet.ledger.catalog import task_types
 from callsheet.ledger.delivery_overview import DeliveryOverview
 from callsheet.ledger.errors import LedgerUnavailable
-from callsheet.ledger.ids import RandomIds
-from callsheet.ledger.index import Keys
 from callsheet.ledger.kept_deliveries import KeptDeliveries
 from callsheet.ledger.ledger import Ledger
 from callsheet.ledger.model import NO_TIME
 from callsheet.ledger.overview import Overview
-from callsheet.ledger.redis_connection import RedisConnection
-from callsheet.ledger.redis_log import RedisLog
-from callsheet.ledger.redis_registry import RedisRegistry
-from callsheet.ledger.redis_store import RedisStore
-from callsheet.ledger.writer import Writer
+from callsheet.ledger.redis_cell import RedisCell, redis_cell
 from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
 from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.models import CatalogueInvalid, load_catalogue
@@ -126,16 +120,15 @@ async def running_control(settings: Settings, redis: Redis) -> AsyncGenerator[Co
         LedgerUnavailable: the ledger does not answer.
         AddressTaken: the server cannot listen at its address.
     """
-    connection = RedisConnection(redis, patience=PATIENCE)
-    keys, ids = Keys(settings.cell), RandomIds()
-    pulse = Pulse(RedisLog(connection, keys, new_epoch=ids.epoch))
+    cell = redis_cell(redis, settings.cell, patience=PATIENCE)
+    pulse = Pulse(cell.log)
     await pulse.look()
-    hub = Hub(RedisLog(connection, keys, new_epoch=ids.epoch), pulse)
+    hub = Hub(cell.log, pulse)
     health = Health([_TASK_SERVICE.full_name, _OPERATIONS_SERVICE.full_name])
     health.set(pulse.answers)
     pulse.on_look.append(health.set)
-    plans = _plans(settings, connection, keys=keys, ids=ids, hub=hub, pulse=pulse, health=health)
-    calls = Calls(Authentication(connection, keys))
+    plans = _plans(settings, cell, hub=hub, pulse=pulse, health=health)
+    calls = Calls(Authentication(cell.connection, cell.keys))
     server = Server(
         settings.grpc_address,
         [calls.handler(plan) for plan in plans],
@@ -158,19 +151,11 @@ async def _do_duties(hub: Hub, pulse: Pulse) -> None:
 
 
 def _plans(
-    settings: Settings,
-    connection: RedisConnection,
-    *,
-    keys: Keys,
-    ids: RandomIds,
-    hub: Hub,
-    pulse: Pulse,
-    health: Health,
+    settings: Settings, cell: RedisCell, *, hub: Hub, pulse: Pulse, health: Health
 ) -> tuple[ServicePlan, ...]:
     catalog = task_types()
-    store, registry = RedisStore(connection, keys), RedisRegistry(connection, keys)
-    ledger = Ledger(Writer(store, keys, ids, retention=settings.retention), catalog)
-    overview = Overview(store, registry, keys, catalog)
+    ledger = Ledger(cell.writer(retention=settings.retention), catalog)
+    overview = Overview(cell.store, cell.registry, cell.keys, catalog)
     callbacks = CallbackRules(
         http=settings.webhook_allow_http, loopback=settings.webhook_allow_private
     )
@@ -179,7 +164,7 @@ def _plans(
     watching = Watching(ledger, hub, pulse)
     digests = SpecDigests(catalog, models)
     tasks = TaskService(ledger, overview, validation, watching, pulse, digests=digests)
-    deliveries = DeliveryOverview(store, KeptDeliveries(connection, keys))
+    deliveries = DeliveryOverview(cell.store, KeptDeliveries(cell.connection, cell.keys))
     operations = OperationsService(overview, deliveries, validation)
     return (
         ServicePlan(descriptor=_TASK_SERVICE, servicer=tasks, limits=LIMITS),

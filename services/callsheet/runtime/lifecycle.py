@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import faulthandler
 import os
+import secrets
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final, cast
@@ -45,6 +47,11 @@ def run_until_signalled(
         exit_code = runner.run(_until_signalled(main, drain_timeout=drain_timeout))
     faulthandler.cancel_dump_traceback_later()
     return exit_code
+
+
+def process_name() -> str:
+    """Return a name for this process that no other one has: its host, its id, and chance."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def announce_ready() -> None:

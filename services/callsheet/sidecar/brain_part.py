@@ -1,21 +1,15 @@
 """The sidecar's part for the brain, put together from the settings."""
 
 import asyncio
-import os
-import secrets
-import socket
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
 from callsheet.ledger.graph_progress import GraphProgress
 from callsheet.ledger.ids import RandomIds
-from callsheet.ledger.index import Keys
-from callsheet.ledger.redis_connection import RedisConnection
-from callsheet.ledger.redis_log import RedisLog
-from callsheet.ledger.redis_registry import RedisRegistry
-from callsheet.ledger.redis_store import RedisStore
+from callsheet.ledger.redis_cell import redis_cell
 from callsheet.runtime.brain import brain_of
+from callsheet.runtime.lifecycle import process_name
 from callsheet.runtime.redis import connect_ledger
 from callsheet.runtime.settings import Settings
 from callsheet.sidecar.brain_sink import BrainSink
@@ -41,15 +35,15 @@ async def run_brain_part(
         settings.redis_url, max_connections=_CONNECTIONS, client_name="callsheet-sidecar-brain"
     )
     try:
-        keys, connection = Keys(settings.cell), RedisConnection(redis)
+        cell = redis_cell(redis, settings.cell)
         async with brain:
             sink = BrainSink(
                 brain=brain,
-                log=RedisLog(connection, keys, new_epoch=ids.epoch),
-                source=FactSource(RedisStore(connection, keys), keys),
-                progress=GraphProgress(connection, keys),
-                registry=RedisRegistry(connection, keys),
-                holder=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+                log=cell.log,
+                source=FactSource(cell.store, cell.keys),
+                progress=GraphProgress(cell.connection, cell.keys),
+                registry=cell.registry,
+                holder=process_name(),
                 hold=settings.lease,
                 now=now,
             )

@@ -12,8 +12,8 @@ import structlog
 from callsheet.ledger.deliveries import ClaimedDelivery, Claims, Deliveries, Settled
 from callsheet.ledger.delivery_model import DeliveryRecord, DeliveryState, parse_line
 from callsheet.ledger.errors import LedgerError
+from callsheet.sidecar.claiming import claim_until
 from callsheet.sidecar.credentials import Credentials
-from callsheet.sidecar.pausing import set_within
 from callsheet.sidecar.retries import retry_delay
 from callsheet.sidecar.sending import Outcome, Sender
 
@@ -85,23 +85,14 @@ class Courier:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until told to stop, and then end what is in flight."""
-        stopping = asyncio.create_task(self._look_at(stop))
-        try:
-            while not stop.is_set():
-                self._look.clear()
-                try:
-                    wait = await self._claim()
-                except LedgerError as error:
-                    _log.warning("claiming_interrupted", reason=str(error))
-                    await set_within(stop, _PAUSE)
-                else:
-                    await set_within(self._look, wait)
-            await self._landed()
-        finally:
-            stopping.cancel()
-            for flying in self._flying:
-                flying.cancel()
-            await self._landed()
+        await claim_until(
+            stop,
+            claim=self._claim,
+            look=self._look,
+            in_flight=self._flying,
+            interrupted="claiming_interrupted",
+            ending="deliveries_landing",
+        )
 
     async def _claim(self) -> timedelta:
         """Claim what there is room for; return how long to wait before the next look."""
@@ -249,15 +240,6 @@ class Courier:
             self.wake([line])
         elif wait is not None and wait < _LOOK_EVERY:
             asyncio.get_running_loop().call_later(wait.total_seconds(), self.wake, [line])
-
-    async def _look_at(self, stop: asyncio.Event) -> None:
-        await stop.wait()
-        self._look.set()
-
-    async def _landed(self) -> None:
-        if self._flying:
-            _log.info("deliveries_landing", count=len(self._flying))
-            await asyncio.wait(self._flying)
 
 
 def judged(

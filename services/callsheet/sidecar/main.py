@@ -1,23 +1,15 @@
 """Puts a sidecar together from the settings, and runs it."""
 
 import asyncio
-import os
-import secrets
-import socket
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from redis.asyncio import Redis
 
 from callsheet.ledger.deliveries import Deliveries
-from callsheet.ledger.ids import RandomIds
-from callsheet.ledger.index import Keys
-from callsheet.ledger.redis_connection import RedisConnection
-from callsheet.ledger.redis_log import RedisLog
-from callsheet.ledger.redis_registry import RedisRegistry
-from callsheet.ledger.redis_store import RedisStore
+from callsheet.ledger.redis_cell import redis_cell
 from callsheet.ledger.webhook_registry import WebhookRegistry
-from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
+from callsheet.runtime.lifecycle import announce_ready, process_name, run_until_signalled
 from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.redis import connect_ledger
 from callsheet.runtime.secrets import load_master_key
@@ -67,27 +59,25 @@ async def _work(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _run(settings: Settings, stop: asyncio.Event, redis: Redis, poster: Poster) -> None:
-    keys, ids = Keys(settings.cell), RandomIds()
-    connection = RedisConnection(redis)
-    store, deliveries = RedisStore(connection, keys), Deliveries(connection, keys)
-    credentials = Credentials(
-        WebhookRegistry(connection, keys), master_key=load_master_key(settings)
-    )
+    cell = redis_cell(redis, settings.cell)
+    deliveries = Deliveries(cell.connection, cell.keys)
+    registry = WebhookRegistry(cell.connection, cell.keys)
+    credentials = Credentials(registry, master_key=load_master_key(settings))
     sender = Sender(poster, credentials, allow_http=settings.webhook_allow_http)
     terms = Terms(
         schedule=settings.webhook_retries,
         lease=2 * settings.webhook_time_limit,
         retention=max(settings.retention, _SHORTEST_RETENTION),
     )
-    courier = Courier(deliveries, sender, credentials, terms=terms, jitter=ids.jitter)
-    media = MediaPart(settings, connection, keys)
+    courier = Courier(deliveries, sender, credentials, terms=terms, jitter=cell.ids.jitter)
+    media = MediaPart(settings, cell)
     tailer = Tailer(
-        log=RedisLog(connection, keys, new_epoch=ids.epoch),
-        store=store,
-        registry=RedisRegistry(connection, keys),
+        log=cell.log,
+        store=cell.store,
+        registry=cell.registry,
         deliveries=deliveries,
-        keys=keys,
-        holder=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+        keys=cell.keys,
+        holder=process_name(),
         hold=settings.lease,
         media=media.gate,
         recorded=courier.wake,

@@ -5,12 +5,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from callsheet.ledger.ids import RandomIds
-from callsheet.ledger.index import Keys
 from callsheet.ledger.media_work import MediaWork
-from callsheet.ledger.redis_connection import RedisConnection
-from callsheet.ledger.redis_store import RedisStore
-from callsheet.ledger.writer import Writer
+from callsheet.ledger.redis_cell import RedisCell
 from callsheet.payload.client import PayloadClient, PayloadPlace
 from callsheet.runtime.artifacts import artifact_store
 from callsheet.runtime.settings import Settings
@@ -25,23 +21,22 @@ _REQUESTS: Final = 7
 class MediaPart:
     """What a sidecar does for media: its tailer's gate, and a registrar where it has a Payload."""
 
-    def __init__(self, settings: Settings, connection: RedisConnection, keys: Keys) -> None:
+    def __init__(self, settings: Settings, cell: RedisCell) -> None:
         self._settings = settings
-        self._connection = connection
-        self._keys = keys
-        self._work = MediaWork(connection, keys)
+        self._cell = cell
+        self._work = MediaWork(cell.connection, cell.keys)
         self._wake: Callable[[], None] | None = None
         is_there = settings.payload_api_url is not None
         self.gate = MediaGate(
             self._work,
-            RedisStore(connection, keys),
+            cell.store,
             wait=settings.media_wait if is_there else None,
             added=self._added,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Register media until told to stop; without a PayloadCMS return at once."""
-        settings, ids = self._settings, RandomIds()
+        settings, jitter = self._settings, self._cell.ids.jitter
         if settings.payload_api_url is None:
             return
         key = settings.payload_api_key
@@ -53,7 +48,7 @@ class MediaPart:
             hash_field=settings.payload_hash_field,
         )
         limit = settings.payload_time_limit
-        async with PayloadClient(place, time_limit=limit, jitter=ids.jitter) as payload:
+        async with PayloadClient(place, time_limit=limit, jitter=jitter) as payload:
             uploads = MediaUploads(
                 artifact_store(settings),
                 payload,
@@ -64,17 +59,16 @@ class MediaPart:
                     largest=settings.payload_largest_bytes,
                 ),
             )
-            store = RedisStore(self._connection, self._keys)
             registrar = Registrar(
                 self._work,
-                Writer(store, self._keys, ids, retention=settings.retention),
+                self._cell.writer(retention=settings.retention),
                 uploads,
                 terms=RegistrarTerms(
                     schedule=settings.payload_retries,
                     lease=settings.lease,
                     retention=settings.retention,
                 ),
-                jitter=ids.jitter,
+                jitter=jitter,
             )
             self._wake = registrar.wake
             await registrar.run(stop)

@@ -13,8 +13,8 @@ from callsheet.ledger.errors import LedgerError, TaskNotFound
 from callsheet.ledger.media_work import ClaimedMedia, MediaRecord, MediaWork
 from callsheet.ledger.model import RegisteredMedia, Task, TaskState
 from callsheet.ledger.writer import Writer
+from callsheet.sidecar.claiming import claim_until
 from callsheet.sidecar.media_uploads import MediaUploads, Registration, Trouble
-from callsheet.sidecar.pausing import set_within
 from callsheet.sidecar.retries import retry_delay
 
 #: Tasks whose artifacts are uploaded at a time; while PayloadCMS is away one at a time is tried.
@@ -22,7 +22,6 @@ IN_FLIGHT: Final = 4
 
 #: How long work that another sidecar's tailer added may go unseen.
 _LOOK_EVERY: Final = timedelta(seconds=1)
-_PAUSE: Final = timedelta(seconds=1)
 #: How long after PayloadCMS was found away the next task is tried.
 _AWAY: Final = timedelta(seconds=1)
 #: How long a task waits for another one that uploads the same bytes.
@@ -75,23 +74,14 @@ class Registrar:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Register until told to stop, and then end what is in flight."""
-        stopping = asyncio.create_task(self._look_at(stop))
-        try:
-            while not stop.is_set():
-                self._look.clear()
-                try:
-                    wait = await self._claim()
-                except LedgerError as error:
-                    _log.warning("media_claiming_interrupted", reason=str(error))
-                    await set_within(stop, _PAUSE)
-                else:
-                    await set_within(self._look, wait)
-            await self._ended()
-        finally:
-            stopping.cancel()
-            for running in self._running:
-                running.cancel()
-            await self._ended()
+        await claim_until(
+            stop,
+            claim=self._claim,
+            look=self._look,
+            in_flight=self._running,
+            interrupted="media_claiming_interrupted",
+            ending="media_registrations_ending",
+        )
 
     async def _claim(self) -> timedelta:
         """Claim what there is room for; return how long to wait before the next look."""
@@ -199,15 +189,6 @@ class Registrar:
             return
         self._forget_at = self._clock() + _FORGET_EVERY.total_seconds()
         await self._work.forget(retention=self._terms.retention, limit=_FORGET_LIMIT)
-
-    async def _look_at(self, stop: asyncio.Event) -> None:
-        await stop.wait()
-        self._look.set()
-
-    async def _ended(self) -> None:
-        if self._running:
-            _log.info("media_registrations_ending", count=len(self._running))
-            await asyncio.wait(self._running)
 
 
 class _Lease:

@@ -1,9 +1,6 @@
 """The composition root of upkeep."""
 
 import asyncio
-import os
-import secrets
-import socket
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -15,17 +12,11 @@ from redis.exceptions import RedisError
 
 from callsheet.ledger.catalog import task_types
 from callsheet.ledger.graph_progress import READER as GRAPH_READER
-from callsheet.ledger.ids import RandomIds
-from callsheet.ledger.index import Keys
 from callsheet.ledger.kept_deliveries import KeptDeliveries
 from callsheet.ledger.media_work import MediaWork
-from callsheet.ledger.redis_connection import RedisConnection
-from callsheet.ledger.redis_log import RedisLog
-from callsheet.ledger.redis_registry import RedisRegistry
-from callsheet.ledger.redis_store import RedisStore
-from callsheet.ledger.writer import Writer
+from callsheet.ledger.redis_cell import redis_cell
 from callsheet.runtime.artifacts import artifact_store
-from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
+from callsheet.runtime.lifecycle import announce_ready, process_name, run_until_signalled
 from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.redis import check_ledger_server, connect
 from callsheet.runtime.settings import EXIT_SETTINGS_REFUSED, Settings, load_settings_or_exit
@@ -74,14 +65,9 @@ def main() -> int:
 
 def compose(settings: Settings, redis: Redis) -> Upkeep:
     """Return upkeep with all its duties."""
-    connection, keys, ids = (
-        RedisConnection(redis, patience=PATIENCE),
-        Keys(settings.cell),
-        RandomIds(),
-    )
-    store = RedisStore(connection, keys)
-    log = RedisLog(connection, keys, new_epoch=ids.epoch)
-    writer = Writer(store, keys, ids, retention=settings.retention)
+    cell = redis_cell(redis, settings.cell, patience=PATIENCE)
+    connection, keys, store, log = cell.connection, cell.keys, cell.store, cell.log
+    writer = cell.writer(retention=settings.retention)
     hold_off = HoldOff(settings.lease)
     mark = MarkFile(settings.state_dir / "upkeep" / f"{settings.cell}.json")
     duties: list[Duty] = [
@@ -98,7 +84,7 @@ def compose(settings: Settings, redis: Redis) -> Upkeep:
             ),
         ),
         LogTrimmer(log, store, giving_way={GRAPH_READER: settings.brain_backlog}),
-        EpochWatch(log, ids, mark),
+        EpochWatch(log, cell.ids, mark),
         ArtifactSweeper(
             store,
             artifact_store(settings),
@@ -107,9 +93,7 @@ def compose(settings: Settings, redis: Redis) -> Upkeep:
             clock=lambda: datetime.now(UTC),
         ),
     ]
-    holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    registry = RedisRegistry(connection, keys)
-    return Upkeep(registry, duties, holder=holder, on_interruption=hold_off.interrupt)
+    return Upkeep(cell.registry, duties, holder=process_name(), on_interruption=hold_off.interrupt)
 
 
 async def _is_reached(redis: Redis, stop: asyncio.Event) -> bool:
