@@ -24,8 +24,9 @@ from typing import Final
 #           moves
 # Returns   for each frame {sequence, time} when applied, else
 #           {'', sequence, record, event 1, event expected + 1, last event, progress}
-# What frames add to a sorted set goes there in one command: before anything else touches the set,
-# and at the end.
+# What frames add to a sorted set, or remove from it, goes there in one command: before anything
+# else touches the set, and at the end. Times are whole numbers below 2^53, which Redis writes out
+# in full.
 _COMMIT: Final = r"""
 local T = redis.call('TIME')
 local now = T[1] * 1000000 + T[2]
@@ -39,12 +40,17 @@ for l = 1, tonumber(ARGV[1]) do
   i = first + #list * 4
   lists[l] = list
 end
-local added, length = {}, {}
+local added, removed, length = {}, {}, {}
 local function settle(k)
   local set = added[k]
   if set then
     added[k] = nil
     redis.call('ZADD', KEYS[k], unpack(set))
+  end
+  set = removed[k]
+  if set then
+    removed[k] = nil
+    redis.call('ZREM', KEYS[k], unpack(set))
   end
 end
 local frames = tonumber(ARGV[i])
@@ -80,18 +86,22 @@ for c = 1, frames do
     if ARGV[i+5] ~= '' then set[#set+1] = 'p'; set[#set+1] = ARGV[i+5] end
     if #set > 0 then redis.call('HSET', t, unpack(set)) end
     if event ~= '' then redis.call('XADD', log, '*', 't', id, 'e', event) end
-    out[c] = {seq, string.format('%.0f', at)}
+    out[c] = {seq, at}
     for _, move in ipairs(lists[tonumber(ARGV[i+9])]) do
       local op, k, member, score = move[1], move[2], move[3], move[4]
       if member == '' then member = id end
       if op == 'Z' or op == 'T' then
         if op == 'T' then score = score + at end
+        if removed[k] then settle(k) end
         local set = added[k]
         if not set then set = {}; added[k] = set end
-        set[#set+1] = string.format('%.0f', score); set[#set+1] = member
+        local n = #set
+        set[n+1] = score; set[n+2] = member
       elseif op == 'R' then
-        settle(k)
-        redis.call('ZREM', KEYS[k], member)
+        if added[k] then settle(k) end
+        local set = removed[k]
+        if not set then set = {}; removed[k] = set end
+        set[#set+1] = member
       elseif op == 'W' then
         local n = length[k] or redis.call('LLEN', KEYS[k])
         if n < score then n = redis.call('RPUSH', KEYS[k], member) end
@@ -120,6 +130,7 @@ for c = 1, frames do
   i = i + 10
 end
 for k in pairs(added) do settle(k) end
+for k in pairs(removed) do settle(k) end
 return out
 """
 
@@ -181,7 +192,7 @@ for i = 7, #ARGV, 2 do
       local e = ARGV[5] .. struct.pack('<BI8BI8BBBI4', 17, q, 25, now, 90, 5, 13, n)
       redis.call('HSET', t, 'n', n, 'q', q, q, e)
       redis.call('XADD', KEYS[1], '*', 't', id, 'e', e)
-      leases[#leases+1] = string.format('%.0f', lease)
+      leases[#leases+1] = lease
       leases[#leases+1] = id .. '/' .. n
       started[#started+1] = {id, q, h[3], h[4], e}
     end
