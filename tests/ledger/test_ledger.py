@@ -174,6 +174,14 @@ async def test_lists_are_filtered_by_state_and_type(plane: Cell) -> None:
     assert await ids(None, "generate_image") == []
 
 
+async def test_what_runs_in_another_project_is_in_no_list(plane: Cell) -> None:
+    """Leases are those of the whole cell: the list of what runs is read from them."""
+    await claimed(plane, await plane.ledger.submit(OWNER, ping()))
+    wanted = TaskFilter("", TaskState.RUNNING)
+    page = await plane.ledger.page(STRANGER, wanted, page_size=10, page_token="")
+    assert page.tasks == ()
+
+
 async def test_a_page_token_of_another_list_is_refused(plane: Cell) -> None:
     for n in range(3):
         await plane.ledger.submit(OWNER, ping(str(n)))
@@ -189,6 +197,18 @@ async def test_a_final_task_cannot_be_cancelled(plane: Cell) -> None:
     await plane.ledger.cancel(OWNER, task.id, reason="no")
     with pytest.raises(IllegalTransition):
         await plane.ledger.cancel(OWNER, task.id, reason="again")
+
+
+@pytest.mark.parametrize("is_failed", [True, False])
+async def test_a_task_that_ended_holds_no_lease(plane: Cell, *, is_failed: bool) -> None:
+    running = await claimed(plane, await plane.ledger.submit(OWNER, ping()))
+    assert await plane.store.count(plane.keys.leases) == 1
+    if is_failed:
+        hopeless = Failure(FailureReason.INVALID_INPUT, "no")
+        await plane.attempts().fail(running, attempt=1, failure=hopeless)
+    else:
+        await plane.attempts().succeed(running, attempt=1, output=b"", usage=Usage())
+    assert await plane.store.count(plane.keys.leases) == 0
 
 
 async def test_a_retry_is_a_new_task_that_names_the_old_one(plane: Cell) -> None:

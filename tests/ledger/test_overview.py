@@ -12,7 +12,7 @@ from callsheet.ledger.overview import Overview
 from callsheet.ledger.store import Candidate
 from callsheet.ledger.waiting import Wait, WaitReason, live_workers, why
 from callsheet.v1.operations_service_pb2 import Worker, WorkerSlots
-from tests.support.ledgers import OWNER, Cell, ping
+from tests.support.ledgers import OWNER, STRANGER, Cell, ping
 
 
 def _overview(plane: Cell) -> Overview:
@@ -74,6 +74,16 @@ async def test_queues_tell_what_waits_and_who_serves(plane: Cell) -> None:
     assert (system.slots, system.busy_slots) == (4, 1)
     assert system.oldest_wait is not None
     assert system.oldest_wait >= timedelta(0)
+
+
+async def test_what_a_worker_runs_for_another_project_is_not_told(plane: Cell) -> None:
+    own = await plane.ledger.submit(OWNER, ping())
+    foreign = await plane.ledger.submit(STRANGER, ping())
+    worker = Worker(id="w-1", running_task_ids=[foreign.id, own.id, "unknown"])
+    record = WorkerRecord(version=1, worker=worker).SerializeToString()
+    await plane.registry.heartbeat("w-1", record)
+    found = await _overview(plane).workers(OWNER)
+    assert [list(each.running_task_ids) for each in found] == [[own.id]]
 
 
 async def test_only_operators_look_over_the_cell(plane: Cell) -> None:

@@ -7,7 +7,20 @@ from typing import Final
 
 from tests.repo.tree import REPOSITORY, files, relative
 
-TARGETS: Final = ("setup", "demo", "up", "test", "test-payload", "lint", "gen", "bench", "clean")
+TARGETS: Final = (
+    "setup",
+    "demo",
+    "up",
+    "test",
+    "test-payload",
+    "lint",
+    "gen",
+    "bench",
+    "chaos",
+    "mutants",
+    "fuzz",
+    "clean",
+)
 
 
 def test_make_alone_lists_every_target() -> None:

@@ -33,4 +33,4 @@ def test_no_file_names_a_folder_of_one_machine_or_a_package_index() -> None:
 
 
 def _text(content: bytes) -> str:
-    return "" if b"\0" in content else content.decode()
+    return "" if b"\0" in content else content.decode(errors="replace")

@@ -133,6 +133,17 @@ async def test_a_tailer_whose_role_was_taken_records_nothing(webhooks: WebhookCe
     assert (await webhooks.plane.log.cursors())["sidecar"] == "5-0"
 
 
+async def test_a_role_that_was_taken_counts_before_its_taker_moves_the_cursor(
+    webhooks: WebhookCell,
+) -> None:
+    stale = await step(webhooks, "0-0", "1-0", holder="slow")
+    await webhooks.plane.registry.release("sidecar-tailer", "slow")
+    quick = await step(webhooks, "0-0", "1-0", holder="quick")
+    assert await webhooks.deliveries.record([new()], stale) is None
+    assert await sequences(webhooks) == []
+    assert await webhooks.deliveries.record([new()], quick) == 1
+
+
 async def test_a_cursor_is_never_moved_back(webhooks: WebhookCell) -> None:
     await webhooks.deliveries.record([], await step(webhooks, "0-0", "5-0"))
     assert await webhooks.deliveries.record([new()], await step(webhooks, "0-0", "1-0")) is None

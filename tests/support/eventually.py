@@ -13,10 +13,13 @@ _PAUSE: Final = timedelta(milliseconds=10)
 
 
 async def eventually(
-    look: Callable[[], Awaitable[Found]], *, within: timedelta = PATIENCE
+    look: Callable[[], Awaitable[Found]],
+    *,
+    within: timedelta = PATIENCE,
+    pause: timedelta = _PAUSE,
 ) -> Found:
     """Look again and again until what is seen is true; raises TimeoutError when it never is."""
     async with asyncio.timeout(within.total_seconds()):
         while not (found := await look()):  # noqa: ASYNC110  # for what has no event
-            await asyncio.sleep(_PAUSE.total_seconds())
+            await asyncio.sleep(pause.total_seconds())
     return found

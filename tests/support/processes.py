@@ -4,8 +4,9 @@ import os
 import selectors
 import subprocess
 import sys
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from callsheet.runtime.lifecycle import READY_LINE, READY_VARIABLE
 
@@ -13,18 +14,29 @@ SECONDS = 60.0
 
 
 class Room:
-    """One `python -m callsheet.<room>` process."""
+    """One `python -m callsheet.<room>` process; what it writes goes to *log* or where ours goes."""
 
-    def __init__(self, name: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        environment: Mapping[str, str],
+        *,
+        arguments: Sequence[str] = (),
+        log: Path | None = None,
+    ) -> None:
         self.name = name
         reading, writing = os.pipe()
         self._ready = reading
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", f"callsheet.{name}"],
-            env={**os.environ, **environment, READY_VARIABLE: str(writing)},
-            pass_fds=[writing],
-        )
-        os.close(writing)
+        with ExitStack() as stack:
+            stack.callback(os.close, writing)
+            output = stack.enter_context(log.open("ab")) if log is not None else None
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", f"callsheet.{name}", *arguments],
+                env={**os.environ, **environment, READY_VARIABLE: str(writing)},
+                stdout=output,
+                stderr=output,
+                pass_fds=[writing],
+            )
 
     def await_ready(self) -> "Room":
         """Return when the process says that it does its work."""

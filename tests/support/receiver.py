@@ -52,10 +52,12 @@ class Receiver:
     """An HTTP server whose first requests get the given replies, and every further one the last.
 
     Without replies everything is answered 200. With *tls* it speaks HTTPS as hooks.example, with a
-    certificate that nobody trusts unless told to. An async context manager.
+    certificate that nobody trusts unless told to. Port 0: any that is free. An async context
+    manager.
     """
 
-    def __init__(self, *replies: Reply, tls: bool = False) -> None:
+    def __init__(self, *replies: Reply, tls: bool = False, port: int = 0) -> None:
+        self._port = port
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if tls else None
         if self._tls is not None:
             self._tls.load_cert_chain(CERTIFICATE)
@@ -84,7 +86,9 @@ class Receiver:
 
     async def __aenter__(self) -> Self:
         """Listen."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls)
+        self._server = await asyncio.start_server(
+            self._connected, "127.0.0.1", self._port, ssl=self._tls
+        )
         return self
 
     async def __aexit__(

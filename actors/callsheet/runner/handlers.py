@@ -1,6 +1,7 @@
 """Finding the handler of a task type, and the messages it takes and gives."""
 
 import importlib
+from functools import cache
 from typing import Final, cast
 
 from google.protobuf.any_pb2 import Any
@@ -16,6 +17,7 @@ from callsheet.v1.task_spec_pb2 import TaskSpec
 _ROOM: Final = "callsheet.handlers"
 
 
+@cache
 def handler_for(task_type: str) -> Handler:
     """Return `run` of the type's handler module; raises UnknownTaskType."""
     _input_of(task_type)
@@ -28,6 +30,7 @@ def handler_for(task_type: str) -> Handler:
     return cast("Handler", module.run)
 
 
+@cache
 def options_of(task_type: str) -> options_pb2.TaskType:
     """Return what the contract says of a task type; raises UnknownTaskType."""
     return _input_of(task_type).GetOptions().Extensions[options_pb2.task_type]

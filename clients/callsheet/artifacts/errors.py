@@ -9,7 +9,7 @@ import os
 import re
 from typing import Final
 
-_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
+_OS_ERROR: Final = re.compile(r"\(os error (\d{1,5})\)", re.ASCII)
 #: What an object store says of a refusal, within what its library says of it.
 _S3_ERROR: Final = re.compile(r"<Code>([^<]{1,100})</Code>\s*(?:<Message>([^<]{0,200})</Message>)?")
 _LONGEST_REASON: Final = 300

@@ -307,7 +307,7 @@ def _content(name: str, result: CallToolResult) -> object:
     # Servers that give no structure give the same as text.
     try:
         return cast("object", json.loads(next(_texts(result), "")))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, too deep, or a number of too many digits
         raise AnswerMalformed(name, "neither structured content nor JSON text") from None
 
 

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from callsheet.ledger.errors import InvalidField
 from callsheet.runtime.addresses import is_numeric, literal, may_dial, plain_host
+from callsheet.runtime.targets import TargetRefused, parse_target
 
 FIELD: Final = "callback.url"
 
@@ -36,6 +37,11 @@ class CallbackRules:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
+            return "has no well-formed host and port"
+        try:
+            # As the sidecar will read it: a URL that two parsers understand is one both can dial.
+            parse_target(url)
+        except TargetRefused:
             return "has no well-formed host and port"
         if parts.scheme == "http" and not self._http:
             return "must be an https URL"

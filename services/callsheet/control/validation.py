@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 from protovalidate import FieldPathElementPb, Validator, ViolationPb
 
 from callsheet.control.callbacks import CallbackRules
+from callsheet.control.times import malformed_times
 from callsheet.ledger.catalog import TaskType
 from callsheet.ledger.errors import InvalidField, ModelUnknown
 from callsheet.runtime.models import Catalogue, UnknownModel
@@ -35,6 +36,8 @@ class Validation:
         broken = self._validator.collect_violations(request)
         if broken:
             raise InvalidField(tuple(_violation(violation.proto) for violation in broken))
+        if malformed := tuple(malformed_times(request)):
+            raise InvalidField(malformed)
 
     def check_submission(self, request: SubmitTaskRequest) -> None:
         """Check what a submission's message says, and what it names.

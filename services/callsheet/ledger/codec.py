@@ -26,7 +26,6 @@ from callsheet.ledger.events import (
 )
 from callsheet.ledger.instants import instant, microseconds
 from callsheet.ledger.messages import (
-    EVENT_TO_PROTO,
     callback_events_from_proto,
     context_from_proto,
     context_to_proto,
@@ -43,7 +42,6 @@ from callsheet.ledger.messages import (
     timestamp,
     usage_from_proto,
     usage_to_proto,
-    write_duration,
 )
 from callsheet.ledger.model import (
     NO_TIME,
@@ -51,9 +49,10 @@ from callsheet.ledger.model import (
     Submission,
     Task,
     TaskState,
-    Terms,
 )
 from callsheet.ledger.store import Stored
+from callsheet.ledger.submitted import encode_submission
+from callsheet.ledger.unreadable import loudly
 from callsheet.ledger.wire import length_delimited
 from callsheet.v1 import task_pb2
 from callsheet.v1.task_event_pb2 import TaskSubmitted as TaskSubmittedProto
@@ -62,7 +61,9 @@ from callsheet.v1.task_event_pb2 import TaskSucceeded as TaskSucceededProto
 VERSION: Final = 1
 
 _TASK_SUBMITTED: Final = EventRecord.TASK_SUBMITTED_FIELD_NUMBER
-_SPEC: Final = TaskSubmittedProto.SPEC_FIELD_NUMBER
+_TASK_SUCCEEDED: Final = EventRecord.TASK_SUCCEEDED_FIELD_NUMBER
+_OUTPUT: Final = TaskSucceededProto.OUTPUT_FIELD_NUMBER
+_RECORD_OUTPUT: Final = TaskRecord.OUTPUT_FIELD_NUMBER
 
 #: Stands for the time that the store will stamp; no fact happened in 1970.
 UNSTAMPED: Final = instant(0)
@@ -75,8 +76,9 @@ STATE_FROM_PROTO: Final = {number: state for state, number in STATE_TO_PROTO.ite
 
 def encode_event(event: Event, *, operation: int) -> bytes:
     """Return the event's record, but for the sequence and time that the store stamps."""
-    if isinstance(event, TaskSubmitted):
-        return _encode_submitted(event.submission, operation=operation)
+    if isinstance(event, TaskSubmitted | TaskSucceeded):
+        head = EventRecord(version=VERSION, operation=operation).SerializeToString()
+        return head + _written_in_parts(event)
     record = EventRecord(version=VERSION, operation=operation)
     match event:
         case AttemptStarted(attempt, worker, device, lease):
@@ -97,22 +99,6 @@ def encode_event(event: Event, *, operation: int) -> bytes:
             record.context_retrieved.context.CopyFrom(context_to_proto(context))
         case MediaRegistered(media):
             record.media_registered.media.extend(media_to_proto(media))
-        case TaskSucceeded() | TaskFailed() | TaskCancelled():
-            _write_end(record, event)
-        case _:
-            assert_never(event)
-    return record.SerializeToString()
-
-
-def _write_end(record: EventRecord, event: TaskSucceeded | TaskFailed | TaskCancelled) -> None:
-    match event:
-        case TaskSucceeded(attempt, output, usage, quality, reused_from):
-            record.task_succeeded.attempt = attempt
-            record.task_succeeded.output.ParseFromString(output)
-            record.task_succeeded.usage.CopyFrom(usage_to_proto(usage))
-            if quality is not None:
-                record.task_succeeded.quality.CopyFrom(quality_to_proto(quality))
-            record.task_succeeded.reused_from = reused_from
         case TaskFailed(attempt, failure):
             record.task_failed.attempt = attempt
             record.task_failed.failure.CopyFrom(failure_to_proto(failure))
@@ -121,6 +107,7 @@ def _write_end(record: EventRecord, event: TaskSucceeded | TaskFailed | TaskCanc
             record.task_cancelled.reason = reason
         case _:
             assert_never(event)
+    return record.SerializeToString()
 
 
 def start_template(*, worker: str, device: str, lease: timedelta, operation: int) -> bytes:
@@ -128,14 +115,17 @@ def start_template(*, worker: str, device: str, lease: timedelta, operation: int
     return encode_event(AttemptStarted(0, worker, device, lease), operation=operation)
 
 
+@loudly("event")
 def parse_event(content: bytes) -> EventRecord:
     """Return a stored event's record. Raises UnknownVersion."""
     record = EventRecord.FromString(content)
     if record.version != VERSION or record.WhichOneof("fact") is None:
         raise UnknownVersion("event", record.version)
+    instant(record.time)
     return record
 
 
+@loudly("event")
 def event_of(record: EventRecord) -> Event:
     """Return the fact that a stored event's record tells of."""
     match record.WhichOneof("fact"):
@@ -192,8 +182,6 @@ def encode_task(task: Task) -> bytes:
     )
     if task.ready_delay > NO_TIME:
         record.ready_delay.FromTimedelta(task.ready_delay)
-    if task.output:
-        record.output.ParseFromString(task.output)
     if task.failure is not None:
         record.failure.CopyFrom(failure_to_proto(task.failure))
     if task.state is TaskState.SUCCEEDED:
@@ -201,7 +189,8 @@ def encode_task(task: Task) -> bytes:
     for ended in task.ended_attempts:
         record.ended_attempts.append(ended_to_proto(ended, stamped=task.update_time))
     _write_notes(record, task)
-    return record.SerializeToString()
+    output = length_delimited(_RECORD_OUTPUT, task.output) if task.output else b""
+    return record.SerializeToString() + output
 
 
 @lru_cache(maxsize=64)
@@ -213,13 +202,17 @@ def _encode_new_task(ready_delay: timedelta) -> bytes:
     return record.SerializeToString()
 
 
+@loudly("task")
 def decode_task(stored: Stored) -> Task:
     """Return the task: its record, and the fact after it that a claim appended."""
     first = parse_event(stored.first)
     record = TaskRecord.FromString(stored.record)
     if record.version != VERSION:
         raise UnknownVersion("task", record.version)
-    task = _task_from_proto(stored.task_id, first, record)
+    if record.sequence == 1:
+        task = _new_task(stored.task_id, first, record)
+    else:
+        task = _task_from_proto(stored.task_id, first, record)
     if record.sequence < stored.sequence:
         last = parse_event(stored.last)
         task = machine.evolve(task, event_of(last), time=instant(last.time))
@@ -241,11 +234,13 @@ def encode_progress(task_id: str, *, attempt: int, sequence: int, progress: Prog
     ).SerializeToString()
 
 
+@loudly("signal")
 def parse_signal(content: bytes) -> SignalRecord:
     """Return a signal's record. Raises UnknownVersion."""
     record = SignalRecord.FromString(content)
     if record.version != VERSION:
         raise UnknownVersion("signal", record.version)
+    instant(record.time)
     return record
 
 
@@ -255,51 +250,17 @@ def progress_of(record: SignalRecord) -> Progress:
     return Progress(shown.current, shown.total, shown.message, instant(record.time))
 
 
-def _encode_submitted(submission: Submission, *, operation: int) -> bytes:
-    """Return TaskSubmitted's record.
-
-    On the way of every submission: what many share is encoded once, and the spec is bytes already.
-    """
-    fact = _shared(submission.terms) + length_delimited(_SPEC, submission.spec) + _own(submission)
-    head = EventRecord(version=VERSION, operation=operation).SerializeToString()
-    return head + length_delimited(_TASK_SUBMITTED, fact)
-
-
-@lru_cache(maxsize=1024)
-def _shared(terms: Terms) -> bytes:
-    message = TaskSubmittedProto(
-        project=terms.project,
-        queue=terms.queue,
-        priority=terms.priority,
-        max_attempts=terms.max_attempts,
+def _written_in_parts(event: TaskSubmitted | TaskSucceeded) -> bytes:
+    """Return the fact of which most is bytes already: a spec, an output."""
+    if isinstance(event, TaskSubmitted):
+        return length_delimited(_TASK_SUBMITTED, encode_submission(event.submission))
+    fact = TaskSucceededProto(
+        attempt=event.attempt, usage=usage_to_proto(event.usage), reused_from=event.reused_from
     )
-    write_duration(message.time_limit, terms.time_limit)
-    if terms.delay > NO_TIME:
-        write_duration(message.delay, terms.delay)
-    if terms.expire_after is not None:
-        write_duration(message.expire_after, terms.expire_after)
-    return message.SerializeToString()
-
-
-def _own(submission: Submission) -> bytes:
-    """Return what a submission has to itself, beside its spec; most have nothing."""
-    message = TaskSubmittedProto()
-    if submission.metadata:
-        message.metadata.update(submission.metadata)
-    if submission.trace_parent:
-        message.trace_parent = submission.trace_parent
-    if submission.retry_of:
-        message.retry_of = submission.retry_of
-    if submission.callback_url:
-        message.callback.url = submission.callback_url
-        for event in submission.callback_events:
-            message.callback.events.append(EVENT_TO_PROTO[event])
-    if submission.reuse is not None:
-        message.reuse.digest = bytes.fromhex(submission.reuse.digest)
-        write_duration(message.reuse.ttl, submission.reuse.ttl)
-        for field, name, revision in submission.reuse.models:
-            message.reuse.models.add(field=field, name=name, revision=revision)
-    return message.SerializeToString()
+    if event.quality is not None:
+        fact.quality.CopyFrom(quality_to_proto(event.quality))
+    content = fact.SerializeToString() + length_delimited(_OUTPUT, event.output)
+    return length_delimited(_TASK_SUCCEEDED, content)
 
 
 def _length(message: Duration) -> timedelta:
@@ -361,6 +322,19 @@ def _context_time(record: TaskRecord, *, stamped: datetime) -> datetime | None:
     if not record.context.HasField("retrieve_time"):
         return stamped
     return instant(record.context.retrieve_time.ToMicroseconds())
+
+
+def _new_task(task_id: str, first: EventRecord, record: TaskRecord) -> Task:
+    """Return a task that was just accepted: what every claim reads, and there is little to it."""
+    return Task(
+        id=task_id,
+        submission=_submission_from_proto(first.task_submitted),
+        state=TaskState.PENDING,
+        sequence=1,
+        create_time=instant(first.time),
+        update_time=instant(record.update_time),
+        ready_delay=_length(record.ready_delay),
+    )
 
 
 def _task_from_proto(task_id: str, first: EventRecord, record: TaskRecord) -> Task:

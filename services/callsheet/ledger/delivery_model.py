@@ -12,6 +12,7 @@ from callsheet.internal.v1 import delivery_pb2
 from callsheet.internal.v1.record_pb2 import SignalRecord
 from callsheet.ledger.errors import UnknownVersion
 from callsheet.ledger.instants import instant, microseconds
+from callsheet.ledger.unreadable import loudly
 from callsheet.v1 import operations_service_pb2
 
 VERSION: Final = 1
@@ -185,6 +186,7 @@ def encode_record(record: DeliveryRecord) -> bytes:
     ).SerializeToString()
 
 
+@loudly("delivery")
 def decode_record(content: bytes) -> DeliveryRecord:
     """Return the delivery that a stored record tells of. Raises UnknownVersion."""
     record = delivery_pb2.DeliveryRecord.FromString(content)

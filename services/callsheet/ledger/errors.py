@@ -184,7 +184,7 @@ class ConflictUnresolved(LedgerError):
 
 
 class UnknownVersion(LedgerError):
-    """A stored record is of a version this code does not know."""
+    """A stored record is of a version this code does not know; 0: it is no record at all."""
 
     def __init__(self, kind: str, version: int) -> None:
         super().__init__(f"a stored {kind} has the unknown version {version}")

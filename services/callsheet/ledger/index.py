@@ -3,6 +3,7 @@
 All keys of a cell share the hash tag `{<cell>}`, so that one script may touch them all.
 """
 
+import re
 from enum import Enum
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -24,6 +25,7 @@ OUTLIVES: Final = 3_600_000_000
 REUSE_ANSWERS: Final = ("hits", "misses", "joins")
 #: Wake-ups that wait per queue; more would wake nobody sooner.
 WAKES_KEPT: Final = 64
+_ATTEMPT: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
 #: Words that wait on a worker's control list; the renewal tells what fell off.
 CONTROL_KEPT: Final = 1024
 
@@ -77,7 +79,7 @@ class Keys:
         return f"{self.prefix}wake:{queue}"
 
     def control(self, worker: str) -> str:
-        """LIST: id/attempt of attempts the worker must look at again; BLPOP by the worker."""
+        """LIST: id/attempt of attempts the worker must look at again; BLPOP by it; expires."""
         return f"{self.prefix}control:{worker}"
 
     def project(self, project: str) -> str:
@@ -174,6 +176,12 @@ def parse_lease(member: str) -> tuple[str, int]:
     """Return (task id, attempt) of a lease's member."""
     task_id, _, attempt = member.rpartition("/")
     return task_id, int(attempt)
+
+
+def parse_word(word: str) -> tuple[str, int] | None:
+    """Return (task id, attempt) of a word on a worker's control list; None: it names none."""
+    task_id, _, attempt = word.rpartition("/")
+    return (task_id, int(attempt)) if _ATTEMPT.fullmatch(attempt) else None
 
 
 def priority_band(priority: int) -> int:

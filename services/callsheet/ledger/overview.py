@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from callsheet.ledger.access import Principal, Role
 from callsheet.ledger.catalog import TaskType
-from callsheet.ledger.codec import decode_task
+from callsheet.ledger.codec import decode_task, parse_event
 from callsheet.ledger.index import REUSE_ANSWERS, Keys, reuse_count
 from callsheet.ledger.instants import instant
 from callsheet.ledger.model import NO_TIME, Task
@@ -56,9 +56,15 @@ class Overview:
         return await why(self._store, self._registry, self._keys, task)
 
     async def workers(self, principal: Principal) -> list[Worker]:
-        """Return the live workers, by id."""
+        """Return the live workers, by id; of what they run, the tasks of the key's projects."""
         principal.require(Role.OPERATE)
-        return await live_workers(self._registry)
+        workers = await live_workers(self._registry)
+        ids = [task_id for worker in workers for task_id in worker.running_task_ids]
+        own = await self._own(principal, ids)
+        for worker in workers:
+            shown = [task_id for task_id in worker.running_task_ids if task_id in own]
+            worker.running_task_ids[:] = shown
+        return workers
 
     async def queues(self, principal: Principal) -> list[QueueView]:
         """Return the queues of all task types, by name."""
@@ -69,6 +75,14 @@ class Overview:
         views = [await self._queue(name, workers, instant(now)) for name in names]
         counts = await self._store.counts(self._keys.reuse_counts)
         return [replace(view, reuse=_reuse(view.task_types, counts)) for view in views]
+
+    async def _own(self, principal: Principal, task_ids: Sequence[str]) -> set[str]:
+        found = [stored for stored in await self._store.read(task_ids) if stored is not None]
+        return {
+            stored.task_id
+            for stored in found
+            if parse_event(stored.first).task_submitted.project in principal.projects
+        }
 
     async def _queue(self, name: str, workers: Sequence[Worker], now: datetime) -> QueueView:
         kinds = sorted(kind.name for kind in self._catalog.values() if kind.queue == name)

@@ -1,10 +1,15 @@
 """Tokens of pages: where a list goes on, and which list it is."""
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from hashlib import sha256
+from typing import Final
 
 from callsheet.ledger.errors import PageTokenInvalid
+
+#: A number of a list, or microseconds until the year 5138: exact as a score.
+_PLACE: Final = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 
 
 def page_token(place: int, *, of: str) -> str:
@@ -22,11 +27,11 @@ def parse_page_token(token: str, *, of: str) -> int | None:
         return None
     try:
         version, fingerprint, place = urlsafe_b64decode(token).decode().split(".")
-        if version != "1" or fingerprint != _fingerprint(of):
-            raise PageTokenInvalid
-        return int(place)
     except (Base64Error, UnicodeError, ValueError) as error:
         raise PageTokenInvalid from error
+    if version != "1" or fingerprint != _fingerprint(of) or not _PLACE.fullmatch(place):
+        raise PageTokenInvalid
+    return int(place)
 
 
 def _fingerprint(text: str) -> str:

@@ -1,5 +1,6 @@
 """The cell's log in Redis: one stream, and beside it cursors, signals and the epoch."""
 
+import re
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
@@ -11,6 +12,9 @@ from callsheet.ledger.errors import CursorLost, LedgerUnavailable
 from callsheet.ledger.index import Keys
 from callsheet.ledger.log import LOG_START, LogEntry
 from callsheet.ledger.redis_connection import RedisConnection
+
+#: A time in milliseconds and a number, as Redis reads them and small enough for it.
+_POSITION: Final = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
 
 # Drops entries before a position, and remembers the furthest one, for what went stays gone.
 #
@@ -176,8 +180,7 @@ class RedisLog:
 
 
 def _place(position: str) -> tuple[int, int]:
-    try:
-        time, _, count = position.partition("-")
-        return int(time), int(count or 0)
-    except ValueError as error:
-        raise CursorLost(position) from error
+    found = _POSITION.fullmatch(position)
+    if found is None:
+        raise CursorLost(position)
+    return int(found[1]), int(found[2] or 0)

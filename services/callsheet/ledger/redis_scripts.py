@@ -13,7 +13,8 @@ from typing import Final
 # ARGV[1]   number of lists of moves; then for each:
 #           number of moves, then for each: op, key index, member ('' = the task's id), score
 #           op Z: add with score   T: add with score + now   R: remove
-#              W: push the member unless `score` wait   C: push the member, keep the newest `score`
+#              W: push the member unless `score` wait
+#              C: push the member, keep the newest `score`, and the list for a day
 #              D: delete the key   K: let the key hold the member, for `score` microseconds
 #              U: delete the key if it holds the member   I: add `score` to the member of a hash
 #              E: another fact (member), right behind the first
@@ -108,6 +109,8 @@ for c = 1, frames do
         length[k] = n
       elseif op == 'C' then
         if redis.call('RPUSH', KEYS[k], member) > score then redis.call('LPOP', KEYS[k]) end
+        -- of a worker that died, nobody else would ever remove it
+        redis.call('EXPIRE', KEYS[k], 86400)
       elseif op == 'D' then
         settle(k)
         redis.call('DEL', KEYS[k])

@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from callsheet.ledger.codec import parse_event
 from callsheet.ledger.errors import LedgerFull
-from callsheet.ledger.index import CONTROL_KEPT, WAKES_KEPT, Keys, Op, parse_lease
+from callsheet.ledger.index import CONTROL_KEPT, WAKES_KEPT, Keys, Op, parse_word
 from callsheet.ledger.instants import span
 from callsheet.ledger.lane import CommitLane
 from callsheet.ledger.redis_connection import RedisConnection, Word
@@ -149,7 +149,7 @@ class RedisStore:
     async def await_control(self, worker: str, *, timeout: timedelta) -> tuple[str, int] | None:
         """Wait for a word on the worker's control list: (task id, attempt) to look at again."""
         popped = await self._pop([self._keys.control(worker)], timeout)
-        return None if popped is None else parse_lease(popped[1])
+        return None if popped is None else parse_word(popped[1])
 
     async def room(self) -> tuple[int, int]:
         """Return (used, limit) bytes of memory; a limit of 0 means none."""
@@ -195,7 +195,7 @@ class RedisStore:
         if reply is None:
             return None
         key, member = cast("tuple[bytes, bytes]", reply)
-        return key.decode(), member.decode()
+        return key.decode(), member.decode(errors="replace")
 
 
 def _frames(keys: Keys, commits: Sequence[Commit]) -> tuple[list[Word], list[Word]]:

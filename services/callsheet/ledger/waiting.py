@@ -12,6 +12,7 @@ from callsheet.ledger.index import Keys
 from callsheet.ledger.model import Task, TaskState
 from callsheet.ledger.registry import Registry
 from callsheet.ledger.store import Store
+from callsheet.ledger.unreadable import loudly
 from callsheet.v1.operations_service_pb2 import Worker
 
 #: A worker that was not heard of for this long counts as gone: a lease of the usual length.
@@ -53,12 +54,19 @@ async def live_workers(registry: Registry) -> list[Worker]:
     """Return the workers heard of lately, by id. Raises UnknownVersion."""
     workers: list[Worker] = []
     for content, seen in await registry.workers(seen_within=SEEN_WITHIN):
-        record = WorkerRecord.FromString(content)
-        if record.version != VERSION:
-            raise UnknownVersion("worker", record.version)
-        record.worker.seen_time.FromMicroseconds(seen)
-        workers.append(record.worker)
+        worker = parse_worker(content)
+        worker.seen_time.FromMicroseconds(seen)
+        workers.append(worker)
     return sorted(workers, key=lambda worker: worker.id)
+
+
+@loudly("worker")
+def parse_worker(content: bytes) -> Worker:
+    """Return what a worker says of itself. Raises UnknownVersion."""
+    record = WorkerRecord.FromString(content)
+    if record.version != VERSION:
+        raise UnknownVersion("worker", record.version)
+    return record.worker
 
 
 def _serves(worker: Worker, queue: str) -> bool:

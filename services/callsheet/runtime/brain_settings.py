@@ -7,12 +7,12 @@ from pydantic_settings import BaseSettings
 
 from callsheet.runtime.setting_types import (
     AbsolutePath,
-    BearerToken,
     BrainHttpUrl,
     BrainTimeLimit,
     BrainTools,
     BrainWsUrl,
     ContextBudget,
+    GivenSecret,
     GrpcAddress,
 )
 
@@ -30,7 +30,7 @@ class BrainSettings(BaseSettings):
         validation_alias="BRAIN_HTTP_URL",
         description="Where the brain answers POST /api/v1/knowledge/query; unset: nowhere.",
     )
-    brain_token: BearerToken | None = Field(
+    brain_token: GivenSecret | None = Field(
         default=None,
         validation_alias="CALLSHEET_BRAIN_TOKEN",
         description="Bearer token that the brain asks for; unset: none is sent.",

@@ -8,11 +8,11 @@ from pydantic_settings import BaseSettings
 from callsheet.runtime.setting_types import (
     GivenSecret,
     HttpUrl,
-    MediaWait,
     PayloadName,
     PayloadTimeLimit,
     RetrySchedule,
     S3Region,
+    UpToAnHour,
 )
 
 
@@ -86,7 +86,7 @@ class MediaSettings(BaseSettings):
         validation_alias="CALLSHEET_PAYLOAD_RETRY_SECONDS",
         description="Waits between the tries to register media, in seconds, separated by commas.",
     )
-    media_wait: MediaWait = Field(
+    media_wait: UpToAnHour = Field(
         default=timedelta(seconds=60),
         validation_alias="CALLSHEET_MEDIA_WAIT_SECONDS",
         description="How long the webhook of a task with artifacts waits for their registration, "

@@ -118,7 +118,7 @@ def load_catalogue(path: Path | None) -> Catalogue:
         return Catalogue(MappingProxyType({TINY_RANDOM: BUILT_IN}), default=TINY_RANDOM)
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise CatalogueInvalid(f"{path}: {error}") from error
     try:
         return _catalogue(tree, folder=path.parent)

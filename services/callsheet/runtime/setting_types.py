@@ -58,7 +58,10 @@ def _matching(pattern: str, *, wanted: str) -> AfterValidator:
 def _absolute(path: Path) -> Path:
     if not 0 < len(str(path)) <= LONGEST_TEXT or "\0" in str(path):
         raise ValueError(f"must be a path of at most {LONGEST_TEXT} characters")
-    return path.expanduser().absolute()
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:  # ~somebody
+        raise ValueError("must not begin with the home of a user who is not known here") from None
 
 
 def _port_in_range(address: str) -> str:
@@ -151,7 +154,7 @@ PayloadName = Annotated[
 
 S3Region = Annotated[str, _matching(r"[a-z0-9-]{1,64}", wanted="a region: a-z, 0-9 and '-'")]
 
-#: A secret as another service made it.
+#: A secret as another service made it; it goes into a header as it is.
 GivenSecret = Annotated[SecretStr, AfterValidator(_printable)]
 
 Device = Annotated[str, _matching(r"auto|cpu|cuda:[0-9]{1,2}", wanted="auto, cpu or cuda:<number>")]
@@ -174,7 +177,7 @@ LeaseDuration = Annotated[
     _within(timedelta(seconds=1), timedelta(hours=1), wanted="1 to 3600 seconds"),
 ]
 
-DrainDuration = Annotated[
+UpToAnHour = Annotated[
     timedelta,
     BeforeValidator(_seconds),
     _within(timedelta(), timedelta(hours=1), wanted="0 to 3600 seconds"),
@@ -199,9 +202,6 @@ BrainWsUrl = Annotated[
 BrainHttpUrl = Annotated[
     str, _matching(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", wanted="a URL of https:// or http://")
 ]
-
-#: It goes into a header as it is.
-BearerToken = Annotated[SecretStr, AfterValidator(_printable)]
 
 BrainTimeLimit = Annotated[
     timedelta,
@@ -228,12 +228,6 @@ PayloadTimeLimit = Annotated[
     timedelta,
     BeforeValidator(_seconds),
     _within(timedelta(seconds=1), timedelta(minutes=10), wanted="1 to 600 seconds"),
-]
-
-MediaWait = Annotated[
-    timedelta,
-    BeforeValidator(_seconds),
-    _within(timedelta(), timedelta(hours=1), wanted="0 to 3600 seconds"),
 ]
 
 #: Waits between tries, in seconds separated by commas in the environment.

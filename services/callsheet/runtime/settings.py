@@ -27,7 +27,6 @@ from callsheet.runtime.setting_types import (
     ArtifactsUrl,
     CellName,
     Device,
-    DrainDuration,
     GrpcAddress,
     LeaseDuration,
     MasterKey,
@@ -36,6 +35,7 @@ from callsheet.runtime.setting_types import (
     RedisUrl,
     RetentionDuration,
     RetrySchedule,
+    UpToAnHour,
     WebhookTimeLimit,
 )
 
@@ -183,7 +183,7 @@ class Settings(BrainSettings, MediaSettings):
         validation_alias="CALLSHEET_LEASE_SECONDS",
         description="How long an attempt may go without a heartbeat, 1 to 3600 seconds.",
     )
-    drain_timeout: DrainDuration = Field(
+    drain_timeout: UpToAnHour = Field(
         default=timedelta(seconds=30),
         validation_alias="CALLSHEET_DRAIN_SECONDS",
         description="How long a stopping process may finish what it has, 0 to 3600 seconds.",

@@ -254,7 +254,7 @@ class Worker(message.Message):
 
     @builtins.property
     def running_task_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The ids of the Tasks it runs."""
+        """The ids of the Tasks it runs, of the key's own projects."""
 
     def __init__(
         self,

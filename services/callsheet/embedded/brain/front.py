@@ -122,7 +122,10 @@ class Front:
 
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return the answer to a plain request or a refusal; None lets a WebSocket open."""
-        url = urlsplit(request.path)
+        try:
+            url = urlsplit(request.path)
+        except ValueError:  # an absolute target whose host is none
+            return _refused(HTTPStatus.BAD_REQUEST, "PATH", "the request's target is no URL")
         if "Origin" in request.headers:
             # Only browsers send it, and no page has any business here.
             return _refused(HTTPStatus.FORBIDDEN, "ORIGIN", "requests of web pages are refused")

@@ -1,0 +1,255 @@
+"""Every field of every request at its limits: taken at the limit, refused by name beyond it.
+
+The cases come from the rules in the contract. A field without a limit, or with a rule that nobody
+tests, fails here.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+import pytest
+from google.protobuf.message import Message
+from grpc import StatusCode, aio
+
+from buf.validate import validate_pb2
+from callsheet.control.server import LARGEST_REQUEST, OPTIONS
+from callsheet.v1.task_service_pb2 import (
+    GetTaskRequest,
+    ListTasksRequest,
+    SubmitTaskRequest,
+    SubmitTasksRequest,
+    WatchTaskRequest,
+)
+from tests.support.contract import (
+    CALLS,
+    InputField,
+    answer,
+    input_fields,
+    message_of,
+    own_task,
+    put,
+    request_of,
+)
+from tests.support.controls import Client, Plane, Told, ping_request, refusal, told, until
+from tests.support.rule_cases import Case, cases_of, is_limited
+from tests.support.snapshots import snapshot
+
+#: Fields that may hold whatever their type can, and why that is no harm.
+LIMITLESS: Final = {
+    "TaskReplay.from_sequence": "compared with the sequences there are; beyond them is nothing",
+    "WatchTaskRequest.after_sequence": "OUT_OF_RANGE beyond the task's last fact",
+}
+#: Calls that are refused before any field is looked at.
+UNSERVED: Final = {"TaskService/WatchTasks"}
+
+#: Good values that are refused for another reason than their form, and the reason.
+KNOWN_TO_NOBODY: Final = {
+    "GenerateImageInput.model": "MODEL_NOT_FOUND",
+    "ListDeliveriesRequest.page_token": "PAGE_TOKEN_INVALID",
+    "ListTasksRequest.page_token": "PAGE_TOKEN_INVALID",
+    "ListTasksRequest.task_type": "FIELD_INVALID",
+    "ReplayDeliveriesRequest.delivery_id": "DELIVERY_NOT_FOUND",
+    "ReplayDeliveriesRequest.page_token": "PAGE_TOKEN_INVALID",
+    "WatchTaskRequest.epoch": "EPOCH_CHANGED",
+}
+
+SERVED: Final = [call for call in CALLS if call not in UNSERVED]
+PLACES: Final = {
+    f"{call} {place.path}": place
+    for call in SERVED
+    for place in input_fields(call)
+    if not place.path.startswith("requests[0].")
+}
+#: As long as a project's name may be.
+LONG_NAMES: Final = frozenset({"p" * 63, "p" * 64})
+
+
+def _choices() -> Iterator[tuple[str, str, str]]:
+    """Yield (call, the path of a message, its choice) for each choice that must be made."""
+    for call in SERVED:
+        messages = {"": CALLS[call].input_type}
+        nested = [place for place in input_fields(call) if place.is_nested]
+        messages |= {f"{place.path}.": message_of(place.field) for place in nested}
+        for prefix, message in messages.items():
+            for choice in message.oneofs if not prefix.startswith("requests[0]") else ():
+                options = cast("Any", choice.GetOptions())
+                if options.Extensions[validate_pb2.oneof].required:
+                    yield call, prefix, choice.name
+
+
+def test_every_field_has_a_limit_or_a_reason() -> None:
+    bare = {place.owner for call in CALLS for place in input_fields(call) if not is_limited(place)}
+    assert bare == set(LIMITLESS)
+
+
+def test_every_exception_is_still_one_of_the_contract() -> None:
+    owners = {place.owner for call in CALLS for place in input_fields(call)}
+    assert set(KNOWN_TO_NOBODY) <= owners
+
+
+def test_no_message_has_rules_that_nobody_tests() -> None:
+    messages = {CALLS[call].input_type for call in CALLS}
+    messages |= {message_of(p.field) for p in PLACES.values() if p.is_nested}
+    ruled = [
+        message.full_name
+        for message in messages
+        if cast("Any", message.GetOptions()).Extensions[validate_pb2.message].ListFields()
+    ]
+    assert ruled == []
+
+
+@pytest.mark.parametrize("name", [name for name, place in PLACES.items() if cases_of(place)])
+async def test_a_field_takes_what_is_within_its_limits_and_names_itself_beyond(
+    plane: Plane, name: str
+) -> None:
+    place = PLACES[name]
+    names = LONG_NAMES if place.field.name == "project" else frozenset({"default"})
+    client = await plane.newcomer(projects=names)
+    for case in cases_of(place):
+        await _holds(plane, client, place, case, project="" if len(names) == 1 else min(names))
+
+
+@pytest.mark.parametrize("choice", list(_choices()), ids=lambda choice: f"{choice[0]} {choice[1]}")
+async def test_a_choice_that_is_not_made_is_named(
+    plane: Plane, choice: tuple[str, str, str]
+) -> None:
+    call, prefix, name = choice
+    request = request_of(call, task_id="")
+    put(request, f"{prefix}{'ping' if prefix else 'filter'}", None)
+    before = await _everything(plane)
+    refused = await _refused(plane.client, call, request)
+    _is_invalid(refused, f"{prefix}{name}")
+    assert await _everything(plane) == before
+
+
+async def test_each_request_of_a_batch_names_its_own_field(plane: Plane) -> None:
+    """All that SubmitTask refuses is refused in a batch, and what stands between is accepted."""
+    batch, wanted = SubmitTasksRequest(), list[str]()
+    for place in PLACES.values():
+        if place.call == "TaskService/SubmitTask" and place.path != "spec":
+            for case in cases_of(place):
+                if not case.is_good:
+                    batch.requests.append(
+                        cast("SubmitTaskRequest", _request(place, case, task_id=""))
+                    )
+                    wanted.append(case.path)
+    batch.requests.append(ping_request())
+    response = await plane.client.tasks.SubmitTasks(batch, metadata=plane.client.metadata)
+    *refused, good = response.results
+    told_of = [[violation.field for violation in each.refusal.violations] for each in refused]
+    assert [sorted(set(fields)) for fields in told_of] == [[path] for path in wanted]
+    assert good.HasField("task")
+    listed = await plane.client.tasks.ListTasks(ListTasksRequest(), metadata=plane.client.metadata)
+    assert [task.id for task in listed.tasks] == [good.task.id]
+
+
+async def _holds(
+    plane: Plane, client: Client, place: InputField, case: Case, *, project: str
+) -> None:
+    task_id = await own_task(client, place.call, project=project)
+    request = _request(place, case, task_id=task_id)
+    before = await _everything(plane)
+    label = f"{place.path}: {case.label}"
+    if not case.is_good:
+        _is_invalid(await _refused(client, place.call, request), case.path, label=label)
+        assert await _everything(plane) == before, label
+        return
+    reason = await _reason(client, place.call, request)
+    assert reason == (KNOWN_TO_NOBODY.get(place.owner, "") if case.value else ""), label
+    assert not reason or await _everything(plane) == before, label
+
+
+async def _reason(client: Client, call: str, request: Message) -> str:
+    """Return why the call was refused. Empty: it was not."""
+    try:
+        await answer(client, call, request)
+    except aio.AioRpcError as error:
+        return told(error).reason
+    return ""
+
+
+def _request(place: InputField, case: Case, *, task_id: str) -> Message:
+    request = request_of(place.call, task_id=task_id)
+    if place.field.is_repeated and isinstance(case.value, int):
+        one = [SubmitTaskRequest.FromString(ping_request().SerializeToString())]
+        put(request, place.path, one * case.value, task_id=task_id)
+    else:
+        put(request, place.path, case.value, task_id=task_id)
+    return request
+
+
+async def _refused(client: Client, call: str, request: Message) -> Told:
+    return await refusal(answer(client, call, request))
+
+
+def _is_invalid(refused: Told, path: str, *, label: str = "") -> None:
+    """Assert that the refusal names that field, as often as it likes, and no other."""
+    code = StatusCode.INVALID_ARGUMENT
+    assert (refused.code, refused.reason) == (code, "FIELD_INVALID"), f"{label}: {refused}"
+    assert set(refused.fields) == {path}, label
+
+
+async def _everything(plane: Plane) -> object:
+    return await snapshot(plane.redis, plane.cell.keys.prefix)
+
+
+async def test_a_message_is_taken_up_to_the_transport_s_limit(plane: Plane) -> None:
+    """At the limit it reaches our own decoder; one byte more is gRPC's to refuse."""
+    call = "TaskService/GetTask"
+    at_limit = await refusal(plane.client.raw(call, b"\xff" * LARGEST_REQUEST))
+    beyond = await refusal(plane.client.raw(call, b"\xff" * (LARGEST_REQUEST + 1)))
+    assert (at_limit.code, at_limit.reason) == (StatusCode.INVALID_ARGUMENT, "MESSAGE_MALFORMED")
+    assert (beyond.code, beyond.reason) == (StatusCode.RESOURCE_EXHAUSTED, "")
+
+
+@pytest.mark.parametrize("call", SERVED)
+async def test_metadata_beyond_the_transport_s_limit_is_refused_by_every_call(
+    plane: Plane, call: str
+) -> None:
+    limit = dict(OPTIONS)["grpc.absolute_max_metadata_size"]
+    client = Client(plane.client.channel, plane.client.key)
+    client.metadata = (*client.metadata, ("x-padding", "x" * limit))
+    before = await _everything(plane)
+    refused = await _refused(client, call, request_of(call, task_id=""))
+    assert refused.code is StatusCode.RESOURCE_EXHAUSTED
+    assert await _everything(plane) == before
+
+
+async def test_a_connection_has_as_many_streams_as_it_may_and_the_next_one_waits(
+    plane: Plane,
+) -> None:
+    """The next one is answered when another one ends; other connections never notice."""
+    most = dict(OPTIONS)["grpc.max_concurrent_streams"]
+    task_id = await plane.client.submit()
+    watches = [plane.client.watch(task_id, after=1) for _ in range(most)]
+    await until(lambda: plane.control.hub.watchers == most)
+    request = GetTaskRequest(task_id=task_id)
+    next_one = asyncio.ensure_future(plane.client.raw("TaskService/GetTask", _bytes(request)))
+    async with aio.insecure_channel(plane.address, options=[_OWN_CONNECTION]) as channel:
+        other = Client(channel, plane.client.key)
+        await other.tasks.GetTask(request, metadata=other.metadata)
+    assert not next_one.done()
+    watches.pop().cancel()
+    assert await next_one
+    for watch in watches:
+        watch.cancel()
+
+
+#: gRPC would share the connection of another channel to the same address.
+_OWN_CONNECTION: Final = ("grpc.use_local_subchannel_pool", 1)
+
+
+def _bytes(message: GetTaskRequest | WatchTaskRequest) -> bytes:
+    return message.SerializeToString()
+
+
+def test_the_cases_are_many_and_of_both_kinds() -> None:
+    """The matrix is made of rules: this says that it is not made of nothing."""
+    counts: dict[bool, int] = defaultdict(int)
+    for place in PLACES.values():
+        for case in cases_of(place):
+            counts[case.is_good] += 1
+    assert counts[True] > 100
+    assert counts[False] > 150

@@ -1,0 +1,1 @@
+"""Fuzzing of every decoder: a corpus that is replayed first, then mutations of it."""

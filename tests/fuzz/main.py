@@ -1,0 +1,133 @@
+"""Fuzzes for as long as it is told; what breaks something goes into the corpus of its target.
+
+Half of each target's time goes to Atheris, which follows what the code does with the bytes, and
+half to mutations and messages that are made from their descriptors. Without Atheris, all of it.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from traceback import format_exc
+from typing import Final
+
+from hypothesis import Phase, given, settings
+from hypothesis.strategies import SearchStrategy
+
+from tests.fuzz.corpus import CORPUS, entries, keep
+from tests.fuzz.mutation import UNHURRIED, inputs
+from tests.fuzz.target import Check, Target
+from tests.fuzz.targets import TARGETS
+
+#: Inputs between two looks at the clock; what a target has set up is made anew after them.
+_ROUND: Final = 500
+#: What a decoder may take for one input, in seconds, and the process altogether, in MiB.
+_SLOWEST: Final = 25
+_LARGEST_PROCESS: Final = 4096
+_LARGEST_INPUT: Final = 65_536
+
+
+def main() -> int:
+    """Fuzz; return 1 when something broke."""
+    asked = _command_line().parse_args()
+    names: list[str] = asked.target or list(TARGETS)
+    share = asked.seconds / len(names)
+    broken: list[str] = []
+    for name in names:
+        found = list(_fuzzed(TARGETS[name], seconds=share))
+        _say(f"{name:<16} {'ok' if not found else 'BROKEN'}")
+        broken += found
+    for place in broken:
+        _say(f"kept: {place}")
+    return 1 if broken else 0
+
+
+def _command_line() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=120, help="for all targets together")
+    parser.add_argument("--target", action="append", choices=list(TARGETS), help="only this one")
+    return parser
+
+
+def _fuzzed(target: Target, *, seconds: float) -> Iterator[str]:
+    """Yield the place of each input that broke the target."""
+    if find_spec("atheris") is None:
+        _say("atheris is not installed: mutations only")
+        yield from _mutated(target, seconds=seconds)
+        return
+    yield from _explored(target, seconds=max(1, round(seconds / 2)))
+    yield from _mutated(target, seconds=seconds / 2)
+
+
+def _explored(target: Target, *, seconds: int) -> Iterator[str]:
+    """Run Atheris in a process of its own, which it ends when something breaks."""
+    with TemporaryDirectory() as folder:
+        found, artifacts = Path(folder, "found"), Path(folder, "artifacts")
+        found.mkdir()
+        artifacts.mkdir()
+        command = [sys.executable, "-m", "tests.fuzz.exploring", target.name]
+        command += [f"-max_total_time={seconds}", f"-timeout={_SLOWEST}", "-verbosity=0"]
+        command += [f"-rss_limit_mb={_LARGEST_PROCESS}", f"-max_len={_LARGEST_INPUT}"]
+        command += [f"-artifact_prefix={artifacts}/", str(found), str(CORPUS / target.name)]
+        said = Path(folder, "said")
+        # Into a file: what a target starts may hold a pipe open for longer than it is waited for.
+        with said.open("wb") as file:
+            done = subprocess.run(command, check=False, stdout=file, stderr=subprocess.STDOUT)
+        kept = [str(keep(target.name, file.read_bytes())) for file in artifacts.iterdir()]
+        if done.returncode:
+            _say(said.read_text(errors="replace")[-4000:])
+            # Without an input it is not the target that broke, and that must be seen as well.
+            yield from kept or [f"nothing, but Atheris ended with {done.returncode}"]
+
+
+def _mutated(target: Target, *, seconds: float) -> Iterator[str]:
+    end = time.monotonic() + seconds
+    corpus = list(entries(target.name).values())
+    while time.monotonic() < end:
+        broken: list[bytes] = []
+        with target.opened() as check:
+            try:
+                _round(check, inputs(target, corpus), end=end, broken=broken)
+            except Exception:  # noqa: BLE001  # whatever it is, it is what is looked for
+                _say(format_exc())
+        if broken:
+            yield str(keep(target.name, min(broken, key=len)))
+            return
+
+
+def _round(
+    check: Check, given_to_it: SearchStrategy[bytes], *, end: float, broken: list[bytes]
+) -> None:
+    """Check a number of inputs, fewer where the time is over; make one that breaks it small."""
+
+    @settings(
+        max_examples=_ROUND,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=UNHURRIED,
+    )
+    @given(content=given_to_it)
+    def mutated(content: bytes) -> None:
+        if not broken and time.monotonic() >= end:
+            return
+        try:
+            check(content)
+        except Exception:
+            broken.append(content)
+            raise
+
+    mutated()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text.rstrip()}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
