@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import grpc
 from redis.asyncio import Redis
 
-from callsheet.embedded.valkey import EmbeddedValkey
+from callsheet.embedded.valkey import AppendFsync, EmbeddedValkey
 from callsheet.ledger.index import Keys
 from callsheet.ledger.keys import create_key
 from callsheet.runtime.lifecycle import READY_VARIABLE
@@ -35,7 +35,6 @@ class Plane:
     """What measurements ask of the plane."""
 
     stub: TaskServiceAsyncStub
-    empty: TaskServiceAsyncStub
     redis: Redis
     keys: Keys
     metadata: tuple[tuple[str, str], ...]
@@ -55,32 +54,30 @@ class Plane:
 
 
 @asynccontextmanager
-async def measured_plane(folder: Path) -> AsyncGenerator[Plane]:
+async def measured_plane(
+    folder: Path, *, appendfsync: AppendFsync = "always"
+) -> AsyncGenerator[Plane]:
     """Bring the processes up, and take them down at the end."""
-    control, empty = free_address(), free_address()
+    control = free_address()
     with ExitStack() as stack:
-        server = stack.enter_context(EmbeddedValkey(folder / "valkey"))
+        server = stack.enter_context(EmbeddedValkey(folder / "valkey", appendfsync=appendfsync))
         environment = {
             "REDIS_URL": server.url,
             "CALLSHEET_STATE_DIR": str(folder),
             "CALLSHEET_CELL": CELL,
             "CALLSHEET_GRPC_ADDRESS": control,
             "CALLSHEET_WORKER_SLOTS": "8",
-            "CALLSHEET_LOG_LEVEL": "warning",
+            # Each process warns of an unsafe Redis; here it was asked for.
+            "CALLSHEET_LOG_LEVEL": "warning" if appendfsync == "always" else "error",
         }
         redis = connect(server.url, max_connections=4)
         _, key = await create_key(
             redis, cell=CELL, projects=frozenset({"bench"}), roles=frozenset({"submit", "read"})
         )
         stack.enter_context(_process([sys.executable, "-m", "callsheet.control"], environment))
-        stack.enter_context(speaking("empty_server.py", empty))
-        async with (
-            grpc.aio.insecure_channel(control) as channel,
-            grpc.aio.insecure_channel(empty) as empty_channel,
-        ):
+        async with grpc.aio.insecure_channel(control) as channel:
             yield Plane(
                 stub=_stub(channel),
-                empty=_stub(empty_channel),
                 redis=redis,
                 keys=Keys(CELL),
                 metadata=(("x-api-key", key),),
