@@ -1,0 +1,1 @@
+"""The twelve invariants, checked from histories and what was left alone."""
