@@ -244,6 +244,21 @@ def test_each_task_type_has_one_actor_and_dramatiq_runs_it() -> None:
         worker.stop(timeout=5_000)
 
 
+def test_attempts_spare_the_consumers_thread_once_it_has_looked() -> None:
+    handled: list[str] = []
+    feed = Feed(unused=ignored)
+    feed.shorten(lambda message: handled.append(message.message_id))
+    # Before, whoever acknowledges may not be there yet
+    feed.put([("ping", "t-1", 1)])
+    assert handled == []
+    first = feed.take(timeout=timedelta(seconds=SECONDS))
+    assert first is not None
+    assert first.message_id == "t-1/1"
+    feed.put([("ping", "t-2", 1), ("ping", "t-3", 2)], idle=True)
+    assert handled == ["t-2/1", "t-3/2"]
+    assert feed.take(timeout=timedelta(0)) is None
+
+
 def test_attempts_that_no_thread_took_are_given_back() -> None:
     unused: list[tuple[str, int]] = []
     feed = Feed(unused=lambda task_id, attempt: unused.append((task_id, attempt)))

@@ -93,6 +93,11 @@ class RunningAttempts:
         """Yield the attempts as they are now, whatever happens meanwhile."""
         return iter(tuple(self._attempts.values()))
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._attempts)
+
     def add(self, running: Running) -> None:
         """Note an attempt that was claimed."""
         self._attempts[running.task.id, running.attempt] = running

@@ -14,7 +14,7 @@ import structlog
 
 from callsheet.broker.broker import LedgerBroker
 from callsheet.broker.claimer import Claimer
-from callsheet.broker.feed import Feed
+from callsheet.broker.feed import QUEUE, Feed
 from callsheet.broker.slots import Slots
 from callsheet.broker.task_actors import declare_actors
 from callsheet.ledger.attempts import Attempts
@@ -116,6 +116,7 @@ class LedgerWorker:
         """Work until *stop* is set, then finish or hand back what runs."""
         await self.presence.tell()
         self._threads.start()
+        self._feed.shorten(self._threads.consumers[QUEUE].handle_message)
         keeping = [
             asyncio.create_task(self._keeper.renew_until_cancelled()),
             asyncio.create_task(self._keeper.listen_until_cancelled()),
@@ -167,6 +168,7 @@ class LedgerWorker:
         return True
 
     def _deliver(self, slots: Slots, tasks: Sequence[Task]) -> None:
+        is_idle = self._running.count == 0
         attempts: list[tuple[str, str, int]] = []
         for task in tasks:
             kind = self._catalog.get(task.submission.task_type)
@@ -180,7 +182,7 @@ class LedgerWorker:
             self._running.add(Running(task, kind, slots))
             attempts.append((kind.name, task.id, task.attempt))
         if attempts:
-            self._feed.put(attempts)
+            self._feed.put(attempts, idle=is_idle)
 
     async def _return_stranger(self, slots: Slots, task: Task) -> None:
         """Give back a task of a type that only newer workers know, and keep its slot a while."""

@@ -30,7 +30,7 @@ POOL_TIMEOUT: Final = timedelta(seconds=5)
 #: Connections kept at hand for scripts; more are taken from the pool and given back.
 _AT_HAND: Final = 4
 #: Commands whose replies redis-py passes on as they come.
-_SCRIPTS: Final = frozenset({"EVALSHA", "EVAL"})
+_SCRIPTS: Final = frozenset({"EVALSHA", "EVAL", "BLPOP"})
 
 _OLDEST: Final = (7, 0)
 #: What a URL may say of a connection; all else is decided here.
