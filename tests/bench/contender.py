@@ -48,7 +48,7 @@ class WorkingStack(Stack, Protocol):
 
 @runtime_checkable
 class BulkStack(WorkingStack, Protocol):
-    """A contender with a call that submits many tasks, of which each gets its own answer."""
+    """A contender that can be asked for many tasks in one call."""
 
     async def submit_many(self, count: int) -> None:
         """Submit at most 1,000 tasks in one call."""

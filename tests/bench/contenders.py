@@ -49,7 +49,7 @@ def _callsheet(durability: AppendFsync) -> Contender:
         title="Callsheet",
         durability=durability,
         configuration=(
-            "control, upkeep, workers with 8 slots; every fact of a task is durable before it is"
+            "control, upkeep, workers with 32 slots; every fact of a task is durable before it is"
             " acknowledged; gRPC, one channel"
         ),
         open=partial(open_callsheet, durability),

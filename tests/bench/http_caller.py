@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections.abc import Mapping
 from typing import Final
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -17,7 +18,14 @@ class HttpCaller:
 
     async def __call__(self, *, timed: bool = False) -> None:
         """Post one task. Raises SystemExit unless the answer is 202."""
-        self._writer.write(_TIMED if timed else _PLAIN)
+        await self._post(_TIMED if timed else _PLAIN)
+
+    async def many(self, count: int) -> None:
+        """Post a batch of tasks. Raises SystemExit unless the answer is 202."""
+        await self._post(_request("/batches", {"count": count}))
+
+    async def _post(self, request: bytes) -> None:
+        self._writer.write(request)
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = _LENGTH.search(head)
         body = await self._reader.readexactly(int(length[1]) if length else 0)
@@ -34,14 +42,14 @@ async def dial(port: int) -> HttpCaller:
     return HttpCaller(*await asyncio.open_connection("127.0.0.1", port))
 
 
-def _request(*, timed: bool) -> bytes:
-    body = json.dumps({"timed": timed}).encode()
+def _request(path: str, asked: Mapping[str, object]) -> bytes:
+    body = json.dumps(asked)
     head = (
-        b"POST /tasks HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-        b"content-length: %d\r\n\r\n" % len(body)
+        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
     )
-    return head + body
+    return (head + body).encode()
 
 
-_PLAIN: Final = _request(timed=False)
-_TIMED: Final = _request(timed=True)
+_PLAIN: Final = _request("/tasks", {"timed": False})
+_TIMED: Final = _request("/tasks", {"timed": True})

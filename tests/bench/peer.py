@@ -78,6 +78,13 @@ class PeerStack:
         with running(command, folder=_home(self.peer), environment=self.environment, log=self.log):
             yield
 
+    async def submit_many(self, count: int) -> None:
+        caller = await dial(self.port)
+        try:
+            await caller.many(count)
+        finally:
+            caller.close()
+
     async def unfinished(self) -> int:
         return await self.peer.unfinished(self.redis)
 

@@ -78,8 +78,9 @@ _METHOD: Final = (
     " one was run and acknowledged, a second."
 )
 _BULK: Final = (
-    "The bulk path: calls of 1,000 tasks, each answered for itself. No peer has one: what they"
-    " call groups is a loop over single messages without an answer for each."
+    "The bulk path: calls of 1,000 tasks. Ours answers for each task by itself; the peers have an"
+    " endpoint that sends one message after the other (over one producer, or 64 at a time), and"
+    " answers with their ids."
 )
 
 

@@ -17,7 +17,7 @@ from tests.bench.turn import Effort, Turn, take_turn
 Say = Callable[[str], None]
 
 _OURS_ALWAYS: Final = f"{OURS}/{ALWAYS}"
-_SAME_CORES: Final = "the better of 1 and 2 workers, median of ratios within rounds"
+_SAME_CORES: Final = "each by its best way, median of ratios within rounds"
 
 
 async def side_by_side(
@@ -62,9 +62,17 @@ def figures(rounds: Sequence[Round]) -> dict[str, Figure]:
             comparison.e2e_vs_celery(rounds, ALWAYS),
             f"ours by Celery's tasks/s, fsync always, {_SAME_CORES}, bar 2.5",
         ),
+        "e2e_one_by_one_vs_celery_always": (
+            comparison.e2e_vs_celery(rounds, ALWAYS, comparison.one_by_one),
+            "as above, both with one call a task, no bar",
+        ),
         "e2e_vs_celery_everysec": (
             comparison.e2e_vs_celery(rounds, EVERYSEC),
             f"ours by Celery's tasks/s, fsync everysec, {_SAME_CORES}, bar 4",
+        ),
+        "e2e_one_by_one_vs_celery_everysec": (
+            comparison.e2e_vs_celery(rounds, EVERYSEC, comparison.one_by_one),
+            "as above, both with one call a task, no bar",
         ),
         "e2e_vs_best_peer": (
             _lesser(rounds),

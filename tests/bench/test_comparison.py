@@ -57,6 +57,14 @@ def test_a_round_without_one_of_the_two_has_no_ratio() -> None:
     assert comparison.e2e_vs_celery([*alone, ROUNDS[0]], "always") == pytest.approx(3.0)
 
 
+def test_each_goes_by_its_best_way_and_one_by_one_is_a_ratio_of_its_own() -> None:
+    bulk = replace(ROUNDS[0]["celery/always"], bulk_tasks_per_s={1: 800.0, 2: 700.0})
+    rounds = [{**ROUNDS[0], "celery/always": bulk}]
+    assert comparison.e2e_vs_celery(rounds, "always") == pytest.approx(1.5)
+    one_by_one = comparison.e2e_vs_celery(rounds, "always", comparison.one_by_one)
+    assert one_by_one == pytest.approx(3.0)
+
+
 def test_the_floor_is_no_peer() -> None:
     fast = {**ROUNDS[0], "redis-set/always": turn(tasks={1: 1e6})}
     assert comparison.e2e_vs_best_peer([fast], "always") == pytest.approx(2.0)
@@ -83,7 +91,9 @@ def test_the_figures_have_the_names_that_issues_read() -> None:
         "submit64_vs_empty": (2000, pytest.approx(0.4)),
         "idle_dispatch_vs_celery": (pytest.approx(0.5), pytest.approx(0.5)),
         "e2e_vs_celery_always": (pytest.approx(3), pytest.approx(3)),
+        "e2e_one_by_one_vs_celery_always": (pytest.approx(3), pytest.approx(3)),
         "e2e_vs_celery_everysec": (pytest.approx(3), pytest.approx(3)),
+        "e2e_one_by_one_vs_celery_everysec": (pytest.approx(3), pytest.approx(3)),
         "e2e_vs_best_peer": (pytest.approx(2), pytest.approx(2)),
     }
     assert all("bar" in figure.against for figure in found.values())

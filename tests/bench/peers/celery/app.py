@@ -25,6 +25,12 @@ class Submission(BaseModel):
     timed: bool = False
 
 
+class Batch(BaseModel):
+    """What a caller asks for who wants many."""
+
+    count: int
+
+
 @tasks.task
 def nothing(*, timed: bool) -> None:
     """Do nothing, and have it noted."""
@@ -41,5 +47,14 @@ async def submit_on_loop(submission: Submission) -> dict[str, str]:
     return submit(submission)
 
 
+def submit_many(batch: Batch) -> dict[str, list[str]]:
+    """Queue many tasks over one producer, from one of FastAPI's threads."""
+    with tasks.producer_or_acquire() as producer:
+        asked = {"timed": False}
+        sent = [nothing.apply_async((), asked, producer=producer) for _ in range(batch.count)]
+    return {"ids": [each.id for each in sent]}
+
+
+api.post("/batches", status_code=202)(submit_many)
 ENDPOINTS = {"thread": submit, "loop": submit_on_loop}
 api.post("/tasks", status_code=202)(ENDPOINTS[os.environ["BENCH_ENDPOINT"]])

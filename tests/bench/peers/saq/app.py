@@ -1,5 +1,6 @@
 """SAQ behind FastAPI: `uvicorn app:api` serves, `saq app.settings` works."""
 
+import asyncio
 import os
 from typing import Any
 
@@ -17,6 +18,12 @@ class Submission(BaseModel):
     """What a caller asks for."""
 
     timed: bool = False
+
+
+class Batch(BaseModel):
+    """What a caller asks for who wants many."""
+
+    count: int
 
 
 async def nothing(_context: dict[str, Any], *, timed: bool) -> None:
@@ -38,3 +45,16 @@ async def submit(submission: Submission) -> dict[str, str]:
     if job is None:
         raise HTTPException(409)
     return {"id": job.key}
+
+
+@api.post("/batches", status_code=202)
+async def submit_many(batch: Batch) -> dict[str, list[str]]:
+    """Queue many tasks, 64 at a time."""
+    ids: list[str] = []
+    for start in range(0, batch.count, 64):
+        sent = [queue.enqueue("nothing", timed=False) for _ in range(min(64, batch.count - start))]
+        jobs = await asyncio.gather(*sent)
+        ids += [job.key for job in jobs if job is not None]
+    if len(ids) < batch.count:
+        raise HTTPException(409)
+    return {"ids": ids}

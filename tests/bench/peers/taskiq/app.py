@@ -1,5 +1,6 @@
 """taskiq behind FastAPI: `uvicorn app:api` serves, `taskiq worker app:broker` works."""
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -16,6 +17,12 @@ class Submission(BaseModel):
     """What a caller asks for."""
 
     timed: bool = False
+
+
+class Batch(BaseModel):
+    """What a caller asks for who wants many."""
+
+    count: int
 
 
 @broker.task
@@ -40,3 +47,13 @@ api = FastAPI(lifespan=connected)
 async def submit(submission: Submission) -> dict[str, str]:
     """Queue a task."""
     return {"id": (await nothing.kiq(timed=submission.timed)).task_id}
+
+
+@api.post("/batches", status_code=202)
+async def submit_many(batch: Batch) -> dict[str, list[str]]:
+    """Queue many tasks, 64 at a time."""
+    ids: list[str] = []
+    for start in range(0, batch.count, 64):
+        sent = [nothing.kiq(timed=False) for _ in range(min(64, batch.count - start))]
+        ids += [each.task_id for each in await asyncio.gather(*sent)]
+    return {"ids": ids}
