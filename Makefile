@@ -28,7 +28,7 @@ demo: $(READY) ## Run one image task from submit to signed webhook and show each
 up: $(READY) ## Start the whole plane on this machine; its state stays in .callsheet
 	@$(BIN)/callsheetd up
 
-test: $(READY) ## Run the tests; ARGS="tests/ledger -x" goes to pytest
+test: $(READY) $(VENV)/.strace ## Run the tests; ARGS="tests/ledger -x" goes to pytest
 	@$(MAKE) --no-print-directory $(PAYLOAD)/.ready || \
 	    echo "PayloadCMS could not be installed: the tests that need it are skipped." >&2
 	@$(MAKE) --no-print-directory $(OTHER_BRAIN)/.ready || \
@@ -56,11 +56,11 @@ bench: $(READY) ## Measure beside peers and write build/bench.json; ARGS="--only
 	done
 	@$(BIN)/python -m tests.bench.run $(ARGS)
 
-chaos: $(READY) ## Break a working plane and check what it promises; SECONDS=60 SEED=1 KINDS="kill_worker oom"
+chaos: $(READY) $(VENV)/.strace ## Break a working plane and check what it promises; SECONDS=60 SEED=1 KINDS="kill_worker oom"
 	@$(BIN)/python -m tests.chaos.run --seconds $(or $(SECONDS),60) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS)) $(ARGS)
 
-mutants: $(READY) ## See that every seeded defect is caught, and write build/mutants.json; ARGS="webhook"
+mutants: $(READY) $(VENV)/.strace ## See that every seeded defect is caught, and write build/mutants.json; ARGS="webhook"
 	@$(BIN)/python -m tests.chaos.mutants_run $(ARGS)
 
 fuzz: $(READY) $(VENV)/.fuzz ## Fuzz every decoder; SECONDS=120 in all; what breaks goes into tests/fuzz/corpus
@@ -84,6 +84,11 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) hatchling editables
 	@$(PIP) --no-build-isolation --editable '.[dev]'
 	@touch $@
+
+# Chaos runs slow down fsync by it; where it cannot be had they do without, and say so.
+$(VENV)/.strace: | $(READY)
+	@{ command -v strace || { apt-get update && apt-get install --yes strace; }; } >/dev/null 2>&1 \
+	    && touch $@ || echo "strace could not be installed: chaos runs have no slow fsync." >&2
 
 # What only a long fuzzing run needs; without it there are mutations alone.
 $(VENV)/.fuzz: pyproject.toml | $(READY)

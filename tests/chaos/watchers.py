@@ -1,6 +1,7 @@
 """Watchers of tasks: through the client, and over the bare stream with breaks of their own."""
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import AsyncGenerator
@@ -19,7 +20,8 @@ from tests.chaos.calls import Caller
 from tests.chaos.digests import digest_of
 from tests.chaos.history import HistoryWriter, WatchEnded, WatchFact, WatchOpened, WatchTold
 
-#: A watch that lasts longer belongs to a task that does not end, which others find out.
+#: A watch that lasts longer is left: its task waits behind more urgent ones, or never ends, which
+#: others find out.
 PATIENCE: Final = timedelta(minutes=5)
 _PAUSE: Final = timedelta(milliseconds=200)
 #: What says that facts cannot be had; all else passes.
@@ -59,27 +61,31 @@ class Watchers:
     async def watch_in_pieces(self, task_id: str, *, piece: int) -> None:
         """Watch over the bare stream, which is broken and opened again after so many facts."""
         watch = self._opened(task_id)
-        after, is_over = 0, False
-        async with asyncio.timeout(PATIENCE.total_seconds()):
-            while not is_over:
-                async with aclosing(self._piece(task_id, after=after)) as events:
-                    try:
-                        seen = 0
-                        async for event in events:
-                            self._told(watch, event)
-                            after, seen = event.sequence, seen + 1
-                            is_over = is_final_event(event)
-                            if seen == piece and not is_over:
-                                break
-                    except grpc.aio.AioRpcError as error:
-                        if error.code() in _LOUD:
-                            self._told_loudly(watch, error.code().name, error.details() or "")
-                            break
-                        await asyncio.sleep(_PAUSE.total_seconds())
-                if not is_over:
-                    self._opened(task_id, watch=watch, after=after)
-        outcome: WatchOutcome = "final" if is_over else "left"
+        outcome: WatchOutcome = "left"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                outcome = await self._in_pieces(watch, task_id, piece=piece)
         self._history.write(WatchEnded(at=time.monotonic(), watch=watch, outcome=outcome))
+
+    async def _in_pieces(self, watch: str, task_id: str, *, piece: int) -> WatchOutcome:
+        after = 0
+        while True:
+            async with aclosing(self._piece(task_id, after=after)) as events:
+                try:
+                    seen = 0
+                    async for event in events:
+                        self._told(watch, event)
+                        after, seen = event.sequence, seen + 1
+                        if is_final_event(event):
+                            return "final"
+                        if seen == piece:
+                            break
+                except grpc.aio.AioRpcError as error:
+                    if error.code() in _LOUD:
+                        self._told_loudly(watch, error.code().name, error.details() or "")
+                        return "left"
+                    await asyncio.sleep(_PAUSE.total_seconds())
+            self._opened(task_id, watch=watch, after=after)
 
     async def _piece(self, task_id: str, *, after: int) -> AsyncGenerator[TaskEvent]:
         call = self._caller.stub().WatchTask(

@@ -4,7 +4,7 @@ Their seconds and nanos are two numbers. Rules compare what they add up to, so t
 than a second, or of the other sign, pass; whoever reads such a message later fails on it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Final, cast
 
@@ -21,18 +21,22 @@ _FIRST_SECOND: Final = -62_135_596_800
 _LAST_SECOND: Final = 253_402_300_799
 
 
-def malformed_times(message: Message) -> Iterator[tuple[str, str]]:
-    """Yield (path, problem) of each Duration or Timestamp in the message that is none.
+def malformed_times(message: Message) -> list[tuple[str, str]]:
+    """Return (path, problem) of each Duration or Timestamp in the message that is none.
 
     Messages in a list are not looked into: whoever takes them checks them one by one.
     """
+    found: list[tuple[str, str]] = []
     for name, problem, has_more in _places(message.DESCRIPTOR):
-        if message.HasField(name):
-            held = cast("Message", getattr(message, name))
-            if has_more:
-                yield from ((f"{name}.{path}", text) for path, text in malformed_times(held))
-            elif told := problem(held):
-                yield name, told
+        if not message.HasField(name):
+            continue
+        held = cast("Message", getattr(message, name))
+        if has_more:
+            for path, text in malformed_times(held):
+                found.append((f"{name}.{path}", text))
+        elif told := problem(held):
+            found.append((name, told))
+    return found
 
 
 def _duration_problem(message: Message) -> str:

@@ -36,8 +36,8 @@ class Validation:
         broken = self._validator.collect_violations(request)
         if broken:
             raise InvalidField(tuple(_violation(violation.proto) for violation in broken))
-        if malformed := tuple(malformed_times(request)):
-            raise InvalidField(malformed)
+        if malformed := malformed_times(request):
+            raise InvalidField(tuple(malformed))
 
     def check_submission(self, request: SubmitTaskRequest) -> None:
         """Check what a submission's message says, and what it names.
