@@ -1,5 +1,6 @@
 """A real worker asks a brain in another process."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -43,7 +44,11 @@ async def test_a_task_tells_what_the_brain_knew_when_its_attempt_started(
         spec = TaskSpec(generate_image=GenerateImageInput(prompt="a fox", model="nowhere"))
         command = SubmitCommand(spec.SerializeToString(), "generate_image")
         with room("worker", environment):
-            task = await plane.final((await plane.ledger.submit(OWNER, command)).id)
+            # It takes work before its brain answers: the first tasks may know nothing.
+            async with asyncio.timeout(60):
+                task = await plane.final((await plane.ledger.submit(OWNER, command)).id)
+                while task.context is None:
+                    task = await plane.final((await plane.ledger.submit(OWNER, command)).id)
     finally:
         process.kill()
     assert task.failure is not None

@@ -13,8 +13,10 @@ from callsheet.ledger.index import Keys
 from callsheet.ledger.log import LOG_START, LogEntry
 from callsheet.ledger.redis_connection import RedisConnection
 
-#: A time in milliseconds and a number, as Redis reads them and small enough for it.
-_POSITION: Final = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
+#: A time in milliseconds and a number, as Redis reads them.
+_POSITION: Final = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?", re.ASCII)
+#: Redis keeps each of them in 64 bits; the number before the first one of a time has them all set.
+_LARGEST: Final = 2**64 - 1
 
 # Drops entries before a position, and remembers the furthest one, for what went stays gone.
 #
@@ -183,4 +185,7 @@ def _place(position: str) -> tuple[int, int]:
     found = _POSITION.fullmatch(position)
     if found is None:
         raise CursorLost(position)
-    return int(found[1]), int(found[2] or 0)
+    time, count = int(found[1]), int(found[2] or 0)
+    if max(time, count) > _LARGEST:
+        raise CursorLost(position)
+    return time, count

@@ -10,6 +10,7 @@ import re
 from typing import ClassVar, Final
 
 from websockets.asyncio.server import ServerConnection
+from websockets.protocol import State
 
 LARGEST_BODY_BYTES: Final = 256 * 1024
 
@@ -45,7 +46,9 @@ class BrainConnection(ServerConnection):
         if self._is_answered_once:
             return  # the rest of a body, or another request: the answer ends the connection
         if self._first is None:
-            super().data_received(data)
+            # Nobody has to say anything before the answer; websockets would answer that instead.
+            if self.protocol.state is not State.CONNECTING:
+                super().data_received(data)
             return
         looked_at = max(0, len(self._first) - len(_END_OF_HEAD))
         self._first += data
@@ -64,7 +67,7 @@ class BrainConnection(ServerConnection):
         wanted = int(length[1]) if length is not None else 0
         self._expected = end + len(_END_OF_HEAD) + wanted
         if wanted == 0:
-            self._hand_over(bytes(first))
+            self._hand_over(bytes(first[: self._expected]))
         elif wanted > LARGEST_BODY_BYTES:
             self.body = None
             self._hand_over(_without_length(bytes(first[: self._expected - wanted])))
