@@ -87,7 +87,7 @@ $(READY): pyproject.toml constraints.txt
 
 # Chaos runs slow down fsync by it; where it cannot be had they do without, and say so.
 $(VENV)/.strace: | $(READY)
-	@{ command -v strace || { apt-get update && apt-get install --yes strace; }; } >/dev/null 2>&1 \
+	@{ command -v strace || { timeout 120 apt-get update && timeout 120 apt-get install --yes strace; }; } >/dev/null 2>&1 \
 	    && touch $@ || echo "strace could not be installed: chaos runs have no slow fsync." >&2
 
 # What only a long fuzzing run needs; without it there are mutations alone.

@@ -25,9 +25,9 @@ from callsheet.v1.task_pb2 import (
     TaskState,
 )
 from callsheet.v1.task_service_pb2 import GetTaskRequest, ListTasksRequest
-from tests.bench.measure import TIMEOUT, Figure
+from tests.bench.measure import TIMEOUT, Figure, Note
 from tests.bench.scale_filling import Copier, copier, never_rewrites
-from tests.bench.scale_plane import QUEUE, Note, ScalePlane, ping, scale_plane
+from tests.bench.scale_plane import QUEUE, ScalePlane, ping, scale_plane
 from tests.bench.scale_series import (
     Series,
     in_rounds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -36,6 +37,10 @@ class Figure:
     unit: str
     against: str
     ratio: float | None = None
+
+
+#: Keeps a figure under its name.
+Note = Callable[[str, Figure], None]
 
 
 def _ping(*, delay: Duration | None = None) -> SubmitTaskRequest:

@@ -14,13 +14,12 @@ import psutil
 from callsheet.ledger.graph_progress import READER as GRAPH_READER
 from callsheet.tasks.v1.ping_pb2 import PingOutput
 from callsheet.v1.task_service_pb2 import SubmitTaskRequest
-from tests.bench.measure import Figure
+from tests.bench.measure import Figure, Note
 from tests.bench.plane import free_address
 from tests.bench.scale_filling import keys_of, never_rewrites
 from tests.bench.scale_plane import (
     PROJECT,
     QUEUE,
-    Note,
     ScalePlane,
     ping,
     process_cpu_seconds,

@@ -22,8 +22,8 @@ from callsheet.v1.task_service_pb2 import (
     WatchTaskRequest,
 )
 from callsheet.v1.task_spec_pb2 import TaskSpec
-from tests.bench.measure import TIMEOUT, Figure
-from tests.bench.scale_plane import LEASE, QUEUE, Note, ScalePlane, ping, scale_plane
+from tests.bench.measure import TIMEOUT, Figure, Note
+from tests.bench.scale_plane import LEASE, QUEUE, ScalePlane, ping, scale_plane
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:

@@ -18,10 +18,9 @@ from typing import Final
 import uvloop
 
 from tests.bench.growth import growth_figures
-from tests.bench.measure import Figure
+from tests.bench.measure import Figure, Note
 from tests.bench.memory import memory_figures
 from tests.bench.recovery import recovery_figures
-from tests.bench.scale_plane import Note
 from tests.bench.scale_series import Series
 from tests.bench.startup import startup_figures
 from tests.bench.watchers import watcher_figures

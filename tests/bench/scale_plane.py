@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,7 +29,7 @@ from callsheet.tasks.v1.ping_pb2 import PingInput, PingOutput
 from callsheet.v1.task_service_pb2 import SubmitTaskRequest, SubmitTasksRequest
 from callsheet.v1.task_service_pb2_grpc import TaskServiceStub
 from callsheet.v1.task_spec_pb2 import TaskSpec
-from tests.bench.measure import BATCH, TIMEOUT, Figure
+from tests.bench.measure import BATCH, TIMEOUT
 from tests.bench.plane import free_address
 from tests.bench.scale_series import cpu_seconds
 from tests.support.processes import Room
@@ -48,8 +48,6 @@ OUTPUT: Final = pack_output("ping", PingOutput()).SerializeToString()
 
 _PRINCIPAL: Final = Principal("00000000", frozenset({PROJECT}), frozenset(Role))
 
-#: Keeps a figure under its name.
-Note = Callable[[str, Figure], None]
 Metadata = tuple[tuple[str, str], ...]
 
 

@@ -22,7 +22,7 @@ from callsheet.tasks.v1.ping_pb2 import PingInput
 from callsheet.v1.task_pb2 import Callback
 from callsheet.v1.task_service_pb2 import CancelTaskRequest, SubmitTaskRequest, SubmitTasksRequest
 from callsheet.v1.task_spec_pb2 import TaskSpec
-from tests.bench.measure import BATCH, TIMEOUT, Figure
+from tests.bench.measure import BATCH, TIMEOUT, Figure, Note
 from tests.bench.plane import Plane, free_address, speaking
 
 WEBHOOKS: Final = 5_000
@@ -38,8 +38,6 @@ _LAST_LOOK: Final = timedelta(milliseconds=2)
 _LATER: Final = Duration(seconds=86_400)
 _PLACES: Final = ("a harbour", "a kitchen", "a station hall", "a forest road", "a rooftop")
 _LIGHTS: Final = ("at dawn", "in the rain", "by candlelight", "under neon", "at noon", "in fog")
-
-Note = Callable[[str, Figure], None]
 
 
 class Mark(NamedTuple):

@@ -10,9 +10,9 @@ from typing import Final
 import psutil
 
 from callsheet.embedded.valkey import EmbeddedValkey
-from tests.bench.measure import Figure
+from tests.bench.measure import Figure, Note
 from tests.bench.plane import free_address
-from tests.bench.scale_plane import Note, ScalePlane, scale_plane
+from tests.bench.scale_plane import ScalePlane, scale_plane
 from tests.support.processes import Room
 
 ROUNDS: Final = 3

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from callsheet.ledger.model import Task
 from callsheet.v1.task_service_pb2 import WatchTaskRequest
-from tests.bench.measure import TIMEOUT, Figure
+from tests.bench.measure import TIMEOUT, Figure, Note
 from tests.bench.scale_plane import (
-    Note,
     PretendedWorker,
     ScalePlane,
     ping,

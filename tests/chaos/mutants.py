@@ -205,8 +205,8 @@ RULES: Final = {
     ),
     "whoever knows its id sees another project's task": Mutant(
         f"{LEDGER}/ledger.py",
-        "if project not in principal.projects:",
-        "if not project:",
+        "if project_of(stored) not in principal.projects:",
+        "if not project_of(stored):",
         (CALM_RUN, "tests/ledger/test_ledger.py::test_another_projects_task_does_not_exist"),
     ),
     "a list may be of any project": Mutant(

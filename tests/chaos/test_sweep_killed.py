@@ -6,16 +6,14 @@ A sample of the points of the other sweeps, with SIGKILL: nothing of the process
 import asyncio
 import signal
 import sys
-from collections.abc import Generator
 from typing import Final
 
 import msgspec
 import pytest
 
-from callsheet.embedded.valkey import EmbeddedValkey
 from tests.chaos.sweep.killed import Arguments
 from tests.chaos.sweep.life import Life
-from tests.chaos.sweep.stage import Stage, stage_for
+from tests.chaos.sweep.stage import Stage
 from tests.chaos.sweep.world import quick_and_quiet
 from tests.support.receiver import Receiver
 
@@ -24,14 +22,6 @@ SECONDS: Final = 100
 ROLES: Final = ("worker", "upkeep", "tailer", "courier")
 #: Upkeep's first turn is longer than this.
 LATEST: Final = 12
-
-
-@pytest.fixture(scope="module")
-def stage(
-    valkey_server: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
-) -> Generator[Stage]:
-    with stage_for(valkey_server, tmp_path_factory.mktemp("stage")) as found:
-        yield found
 
 
 async def killed(told: Arguments) -> int:

@@ -4,24 +4,14 @@ The connection is cut before or after the request is executed, or the process en
 point, the life comes to the same end. `-k worker-die` chooses groups.
 """
 
-from collections.abc import Generator
 from typing import Final
 
 import pytest
 
-from callsheet.embedded.valkey import EmbeddedValkey
 from tests.chaos.sweep.seam import Mode
-from tests.chaos.sweep.stage import Stage, announce, stage_for
+from tests.chaos.sweep.stage import Stage, announce
 
 ROLES: Final = ("control", "worker", "upkeep")
-
-
-@pytest.fixture(scope="module")
-def stage(
-    valkey_server: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
-) -> Generator[Stage]:
-    with stage_for(valkey_server, tmp_path_factory.mktemp("stage")) as found:
-        yield found
 
 
 @pytest.mark.parametrize("mode", [Mode.CUT_BEFORE, Mode.CUT_AFTER], ids=Mode.slug)

@@ -1,25 +1,15 @@
 """The roles of the sidecar, struck at every request they make, as the others are."""
 
-from collections.abc import Generator
 from typing import Final
 
 import pytest
 
-from callsheet.embedded.valkey import EmbeddedValkey
 from tests.chaos.sweep.seam import Mode
-from tests.chaos.sweep.stage import Stage, announce, stage_for
+from tests.chaos.sweep.stage import Stage, announce
 
 ROLES: Final = ("tailer", "registrar", "courier", "teller")
 #: Those that speak to others between two requests.
 OUTGOING: Final = ("courier", "teller")
-
-
-@pytest.fixture(scope="module")
-def stage(
-    valkey_server: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
-) -> Generator[Stage]:
-    with stage_for(valkey_server, tmp_path_factory.mktemp("stage")) as found:
-        yield found
 
 
 @pytest.mark.parametrize("mode", [Mode.CUT_BEFORE, Mode.CUT_AFTER], ids=Mode.slug)

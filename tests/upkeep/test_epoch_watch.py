@@ -12,11 +12,11 @@ from structlog.testing import capture_logs
 
 from callsheet.embedded.valkey import EmbeddedValkey
 from callsheet.ledger.ids import RandomIds
+from callsheet.ledger.position import Position
 from callsheet.ledger.redis_connection import RedisConnection
 from callsheet.runtime.redis import connect
 from callsheet.upkeep.epoch_watch import EpochWatch
 from callsheet.upkeep.mark import Mark, MarkFile, MarkUnreadable
-from callsheet.upkeep.position import Position
 from tests.support.ledgers import OWNER, Cell, ping, redis_cell
 
 AOF = "appendonlydir"

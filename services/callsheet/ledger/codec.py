@@ -125,6 +125,11 @@ def parse_event(content: bytes) -> EventRecord:
     return record
 
 
+def project_of(stored: Stored) -> str:
+    """Return whose task it is. Raises UnknownVersion."""
+    return parse_event(stored.first).task_submitted.project
+
+
 @loudly("event")
 def event_of(record: EventRecord) -> Event:
     """Return the fact that a stored event's record tells of."""

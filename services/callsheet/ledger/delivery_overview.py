@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from callsheet.ledger.access import Principal, Role
-from callsheet.ledger.codec import parse_event
+from callsheet.ledger.codec import project_of
 from callsheet.ledger.delivery_model import DeliveryRecord, DeliveryState
 from callsheet.ledger.errors import DeliveryNotFound, TaskNotFound
 from callsheet.ledger.instants import microseconds
@@ -145,7 +145,7 @@ class DeliveryOverview:
             project = kept[0].record.project
         else:
             stored = (await self._store.read([task_id]))[0]
-            project = "" if stored is None else parse_event(stored.first).task_submitted.project
+            project = "" if stored is None else project_of(stored)
         if project not in principal.projects:
             raise TaskNotFound(task_id)
         return kept

@@ -11,7 +11,7 @@ from callsheet.ledger import machine
 from callsheet.ledger.acceptance import Accepted, Prepared, ReuseWish, SubmitCommand, accepted
 from callsheet.ledger.access import Principal, Role
 from callsheet.ledger.catalog import TaskType
-from callsheet.ledger.codec import decode_task, parse_event, parse_signal, progress_of
+from callsheet.ledger.codec import decode_task, parse_signal, progress_of, project_of
 from callsheet.ledger.errors import (
     LedgerError,
     LedgerFull,
@@ -161,8 +161,7 @@ class Ledger:
         stored = (await self._writer.store.read([task_id]))[0]
         if stored is None:
             raise TaskNotFound(task_id)
-        project = parse_event(stored.first).task_submitted.project
-        if project not in principal.projects:
+        if project_of(stored) not in principal.projects:
             raise TaskNotFound(task_id)
         return stored
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from callsheet.ledger.access import Principal, Role
 from callsheet.ledger.catalog import TaskType
-from callsheet.ledger.codec import decode_task, parse_event
+from callsheet.ledger.codec import decode_task, project_of
 from callsheet.ledger.index import REUSE_ANSWERS, Keys, reuse_count
 from callsheet.ledger.instants import instant
 from callsheet.ledger.model import NO_TIME, Task
@@ -78,11 +78,7 @@ class Overview:
 
     async def _own(self, principal: Principal, task_ids: Sequence[str]) -> set[str]:
         found = [stored for stored in await self._store.read(task_ids) if stored is not None]
-        return {
-            stored.task_id
-            for stored in found
-            if parse_event(stored.first).task_submitted.project in principal.projects
-        }
+        return {stored.task_id for stored in found if project_of(stored) in principal.projects}
 
     async def _queue(self, name: str, workers: Sequence[Worker], now: datetime) -> QueueView:
         kinds = sorted(kind.name for kind in self._catalog.values() if kind.queue == name)

@@ -1,6 +1,5 @@
 """The cell's log in Redis: one stream, and beside it cursors, signals and the epoch."""
 
-import re
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
@@ -11,12 +10,8 @@ from redis.exceptions import RedisError
 from callsheet.ledger.errors import CursorLost, LedgerUnavailable
 from callsheet.ledger.index import Keys
 from callsheet.ledger.log import LOG_START, LogEntry
+from callsheet.ledger.position import Position
 from callsheet.ledger.redis_connection import RedisConnection
-
-#: A time in milliseconds and a number, as Redis reads them.
-_POSITION: Final = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?", re.ASCII)
-#: Redis keeps each of them in 64 bits; the number before the first one of a time has them all set.
-_LARGEST: Final = 2**64 - 1
 
 # Drops entries before a position, and remembers the furthest one, for what went stays gone.
 #
@@ -181,11 +176,8 @@ class RedisLog:
         return str(server["run_id"])
 
 
-def _place(position: str) -> tuple[int, int]:
-    found = _POSITION.fullmatch(position)
-    if found is None:
-        raise CursorLost(position)
-    time, count = int(found[1]), int(found[2] or 0)
-    if max(time, count) > _LARGEST:
-        raise CursorLost(position)
-    return time, count
+def _place(position: str) -> Position:
+    try:
+        return Position.parse(position)
+    except ValueError as error:
+        raise CursorLost(position) from error

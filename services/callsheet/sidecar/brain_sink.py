@@ -18,6 +18,7 @@ from callsheet.brain.errors import BrainError, BrainUnavailable
 from callsheet.ledger.errors import CursorLost, LedgerError
 from callsheet.ledger.graph_progress import ROLE, FactKey, Gap, GraphProgress, Progress
 from callsheet.ledger.log import LOG_START, Log, LogEntry
+from callsheet.ledger.position import Position
 from callsheet.ledger.registry import Registry
 from callsheet.sidecar.brain_source import Fact, FactSource
 from callsheet.sidecar.brain_teller import Teller
@@ -322,4 +323,4 @@ def _few(entries: Sequence[LogEntry], most_bytes: int) -> list[LogEntry]:
 
 
 def _microseconds(position: str) -> int:
-    return 1_000 * int(position.partition("-")[0])
+    return 1_000 * Position.parse(position).time

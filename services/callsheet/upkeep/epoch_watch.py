@@ -10,8 +10,8 @@ from callsheet.ledger.errors import CursorLost
 from callsheet.ledger.ids import Ids
 from callsheet.ledger.log import LOG_START, Log
 from callsheet.ledger.model import NO_TIME
+from callsheet.ledger.position import Position
 from callsheet.upkeep.mark import Mark, MarkFile, MarkUnreadable
-from callsheet.upkeep.position import Position
 
 PERIOD: Final = timedelta(seconds=1)
 #: Epochs that are remembered; a ledger was not restored more often than that.

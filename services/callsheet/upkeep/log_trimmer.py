@@ -8,8 +8,8 @@ from typing import Final, cast
 import structlog
 
 from callsheet.ledger.log import Log
+from callsheet.ledger.position import Position
 from callsheet.ledger.store import Store
-from callsheet.upkeep.position import Position
 
 PERIOD: Final = timedelta(seconds=10)
 #: A reader this far behind the log's end is told of: nothing after its cursor can go.

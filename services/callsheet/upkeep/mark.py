@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-from callsheet.upkeep.position import Position
+from callsheet.ledger.position import Position
 
 VERSION: Final = 1
 

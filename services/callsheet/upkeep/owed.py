@@ -9,7 +9,7 @@ from callsheet.ledger.kept_deliveries import KeptDeliveries
 from callsheet.ledger.log import Log
 from callsheet.ledger.media_work import MediaWork
 from callsheet.ledger.model import Task, TaskState
-from callsheet.upkeep.position import Position
+from callsheet.ledger.position import Position
 
 #: The sidecar's cursor in the log.
 READER: Final = "sidecar"

@@ -1,8 +1,11 @@
 """Positions in the log, compared."""
 
+import re
 from typing import Final, NamedTuple
 
+#: Redis keeps each number in 64 bits.
 _HIGHEST: Final = (1 << 64) - 1
+_TEXT: Final = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?", re.ASCII)
 
 
 class Position(NamedTuple):
@@ -14,8 +17,13 @@ class Position(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "Position":
         """Return the position that the log's text names. Raises ValueError."""
-        time, _, number = text.partition("-")
-        return cls(int(time), int(number or 0))
+        found = _TEXT.fullmatch(text)
+        if found is None:
+            raise ValueError(f"{text!r} is no position")
+        position = cls(int(found[1]), int(found[2] or 0))
+        if max(position) > _HIGHEST:
+            raise ValueError(f"{text!r} is beyond every log")
+        return position
 
     @property
     def before(self) -> "Position":
