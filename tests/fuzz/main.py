@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from traceback import format_exc
-from typing import Final
+from typing import Final, NamedTuple
 
 from hypothesis import Phase, given, settings
 from hypothesis.strategies import SearchStrategy
@@ -29,6 +29,15 @@ _ROUND: Final = 500
 _SLOWEST: Final = 25
 _LARGEST_PROCESS: Final = 4096
 _LARGEST_INPUT: Final = 65_536
+#: Inputs tried to make one that breaks something smaller.
+_TRIES: Final = 2000
+
+
+class _Broken(NamedTuple):
+    """An input that broke something, and what it broke with."""
+
+    content: bytes
+    error: type[Exception]
 
 
 def main() -> int:
@@ -88,19 +97,55 @@ def _mutated(target: Target, *, seconds: float) -> Iterator[str]:
     end = time.monotonic() + seconds
     corpus = list(entries(target.name).values())
     while time.monotonic() < end:
-        broken: list[bytes] = []
+        broken: list[_Broken] = []
         with target.opened() as check:
             try:
                 _round(check, inputs(target, corpus), end=end, broken=broken)
             except Exception:  # noqa: BLE001  # whatever it is, it is what is looked for
                 _say(format_exc())
-        if broken:
-            yield str(keep(target.name, min(broken, key=len)))
+            kept = [_smallest(check, one) for one in sorted(broken, key=_length)[:1]]
+        if kept:
+            yield str(keep(target.name, *kept))
             return
 
 
+def _length(broken: _Broken) -> int:
+    return len(broken.content)
+
+
+def _smallest(check: Check, broken: _Broken) -> bytes:
+    """Leave out of an input what it breaks just as well without: from half of it to single bytes.
+
+    Hypothesis makes the choices behind an input small, which may leave the input long.
+    """
+    content, tries = broken.content, iter(range(_TRIES))
+    piece = len(content) // 2
+    while piece:
+        start = 0
+        while start < len(content):
+            if next(tries, None) is None:
+                return content
+            shorter = content[:start] + content[start + piece :]
+            if _breaks(check, shorter, broken.error):
+                content = shorter
+            else:
+                start += piece
+        piece //= 2
+    return content
+
+
+def _breaks(check: Check, content: bytes, error: type[Exception]) -> bool:
+    try:
+        check(content)
+    except error:
+        return True
+    except Exception:  # noqa: BLE001  # another defect: not the one that is made small
+        return False
+    return False
+
+
 def _round(
-    check: Check, given_to_it: SearchStrategy[bytes], *, end: float, broken: list[bytes]
+    check: Check, given_to_it: SearchStrategy[bytes], *, end: float, broken: list[_Broken]
 ) -> None:
     """Check a number of inputs, fewer where the time is over; make one that breaks it small."""
 
@@ -117,8 +162,8 @@ def _round(
             return
         try:
             check(content)
-        except Exception:
-            broken.append(content)
+        except Exception as error:
+            broken.append(_Broken(content, type(error)))
             raise
 
     mutated()

@@ -34,8 +34,7 @@ def test_what_breaks_a_target_is_kept_in_its_corpus_made_small(
 ) -> None:
     assert main.main() == 1
     (kept,) = folder.glob("crash-*")
-    assert b"\0\0" in kept.read_bytes()
-    assert len(kept.read_bytes()) <= len(b"a long entry with \0a zero in it")
+    assert kept.read_bytes() == b"\0\0"
     assert str(kept) in capsys.readouterr().out
 
 
