@@ -49,6 +49,8 @@ _THREAD: Final = {"BENCH_ENDPOINT": "thread"}
 _LOOP: Final = {"BENCH_ENDPOINT": "loop"}
 #: Dramatiq's consumer looks again after at most so many milliseconds; its default is 1,000.
 _EAGER: Final = {"dramatiq_worker_timeout": "10"}
+#: And fetches so many messages ahead; its default is twice its threads.
+_FAR: Final = {"dramatiq_queue_prefetch": "256"}
 
 _CELERY: Final = Peer(
     name="celery",
@@ -66,19 +68,23 @@ _DRAMATIQ: Final = Peer(
     name="dramatiq",
     title="Dramatiq + FastAPI",
     configuration=(
-        "its own Redis broker and middleware, 8 threads, `dramatiq_worker_timeout` 10 ms;"
-        " `send` on the event loop"
+        "its own Redis broker and middleware, 8 threads, `dramatiq_worker_timeout` 10 ms,"
+        " prefetch 256; `send` on the event loop"
     ),
     worker=_dramatiq_worker(8),
     unfinished=_dramatiq_unfinished,
-    environment={**_LOOP, **_EAGER},
+    environment={**_LOOP, **_EAGER, **_FAR},
 )
 _TASKIQ: Final = Peer(
     name="taskiq",
     title="taskiq + FastAPI",
-    configuration="RedisStreamBroker, acknowledged when executed, 100 async tasks at once",
+    configuration=(
+        "RedisStreamBroker, acknowledged when executed, 100 async tasks at once;"
+        " two uvicorn workers"
+    ),
     worker=_taskiq_worker(),
     unfinished=_taskiq_unfinished,
+    servers=2,
 )
 _SAQ: Final = Peer(
     name="saq",
@@ -104,16 +110,14 @@ VARIANTS: Final[Mapping[str, Mapping[str, Peer]]] = MappingProxyType(
             "prefetch without limit": replace(_CELERY, worker=_celery_worker("solo", prefetch=0)),
         },
         "dramatiq": {
-            "default worker timeout": replace(_DRAMATIQ, environment=_LOOP),
-            "on threads": replace(_DRAMATIQ, environment={**_THREAD, **_EAGER}),
+            "default worker timeout": replace(_DRAMATIQ, environment={**_LOOP, **_FAR}),
+            "on threads": replace(_DRAMATIQ, environment={**_THREAD, **_EAGER, **_FAR}),
             "two uvicorn workers": replace(_DRAMATIQ, servers=2),
-            "prefetch 256": replace(
-                _DRAMATIQ, environment={**_LOOP, **_EAGER, "dramatiq_queue_prefetch": "256"}
-            ),
+            "default prefetch": replace(_DRAMATIQ, environment={**_LOOP, **_EAGER}),
             "2 threads": replace(_DRAMATIQ, worker=_dramatiq_worker(2)),
         },
         "taskiq": {
-            "two uvicorn workers": replace(_TASKIQ, servers=2),
+            "one uvicorn worker": replace(_TASKIQ, servers=1),
             "prefetch 100": replace(_TASKIQ, worker=_taskiq_worker("--max-prefetch", "100")),
             "no parsing": replace(_TASKIQ, worker=_taskiq_worker("--no-parse")),
         },

@@ -1,6 +1,6 @@
 """The independent checker: from a run's folder alone to counts and violations.
 
-`python -m tests.chaos.checker FOLDER` checks a folder that a run left, and prints what it found.
+`python -m tests.chaos.checker FOLDER 4` checks a folder that a run left whose leases last four seconds.
 """
 
 import sys
@@ -46,13 +46,17 @@ def check_folder(folder: Path, *, limits: Limits | None = None) -> Report:
     return check(read_history(folder), read_final(folder), limits=limits)
 
 
-def main(folder: Path) -> int:
-    """Print what was found; return 1 when something did not hold."""
-    report = check_folder(folder)
+def main(folder: Path, *seconds: str) -> int:
+    """Print what was found; return 1 when something did not hold.
+
+    *seconds*: how long the leases of the run lasted, if not as long as the plane's usually do.
+    """
+    limits = Limits(lease=float(seconds[0])) if seconds else None
+    report = check_folder(folder, limits=limits)
     found = {"invariants": report.counts(), "violations": report.violations}
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
     return 1 if report.violations else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))

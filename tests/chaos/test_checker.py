@@ -6,13 +6,14 @@ import pytest
 from msgspec.structs import replace
 
 from tests.chaos.checker import check, check_folder
-from tests.chaos.checker_bad import BAD, LOST, STOPPED, Spoil, nth_of, record
+from tests.chaos.checker_bad import BAD, LOST, STOPPED, Spoil, nth_of, record, unfaulted
 from tests.chaos.checker_runs import good_run, with_records, without
 from tests.chaos.checks.report import Invariant
 from tests.chaos.final_state import write_final
 from tests.chaos.history import (
     CallAnswered,
     CallBegun,
+    CallRefused,
     CallUnknown,
     FaultBegun,
     HistoryWriter,
@@ -83,6 +84,31 @@ def test_work_may_stop_later_when_the_word_to_stop_could_not_come_through() -> N
     fault = FaultBegun(at=100.0, fault="stop-1", fault_kind="stop", target="worker-1")
     assert check(*late_end).broken() == {Invariant.STOPPED}
     assert check(*with_records(late_end, fault)).violations == []
+
+
+def test_a_task_keeps_its_intent_when_its_request_id_comes_again_for_another_spec() -> None:
+    """A poisonous task may kill its runner; what was refused under its request_id may not."""
+    records, final = unfaulted(good_run())
+    (task,) = (each for each in final.tasks if each.task_id == LOST)
+    poisonous = [
+        replace(each, intent="poison")
+        if isinstance(each, CallBegun) and each.request_id == task.request_id
+        else each
+        for each in records
+    ]
+    other = CallBegun(
+        at=500.0,
+        call="call-x",
+        rpc="submit",
+        project=task.project,
+        request_id=task.request_id,
+        spec_digest="another",
+        intent="refuse",
+    )
+    refused = CallRefused(at=501.0, call="call-x", code="ALREADY_EXISTS")
+    run = with_records((poisonous, final), other, refused)
+    assert Invariant.BOUNDED not in check(*run).broken()
+    assert Invariant.BOUNDED in check(records, final).broken()
 
 
 def test_a_run_is_read_back_from_its_folder_as_it_was_written(tmp_path: Path) -> None:

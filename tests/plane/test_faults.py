@@ -28,8 +28,8 @@ pytestmark = pytest.mark.timeout(240)  # processes start anew, and leases have t
 
 
 @pytest.fixture
-async def plane(tmp_path: Path) -> AsyncGenerator[Plane]:
-    async with whole_plane(tmp_path) as started:
+async def plane(tmp_path: Path, cache_dir: Path) -> AsyncGenerator[Plane]:
+    async with whole_plane(tmp_path, cache=cache_dir) as started:
         yield started
 
 
@@ -133,10 +133,11 @@ async def test_a_task_ends_once_though_its_worker_is_killed_and_what_it_left_is_
 
 
 async def test_an_outage_of_redis_refuses_submissions_and_burns_no_attempt(
-    tmp_path: Path,
+    tmp_path: Path, cache_dir: Path
 ) -> None:
     """The outage is longer than a lease: nothing may be taken from a worker that lives."""
-    async with whole_plane(tmp_path, queues="system") as plane, plane.client() as client:
+    outage = whole_plane(tmp_path, cache=cache_dir, queues="system")
+    async with outage as plane, plane.client() as client:
         # Given a running task, and one that was accepted but cannot run yet
         running = await client.submit(PingInput(duration=Duration(seconds=12)), output=PingOutput)
         await plane.ledger.until(running.id, lambda task: task.state is TaskState.RUNNING)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
+
+from tests.support.any_ports import ANY_PORTS
 
 CALLSHEETD = (sys.executable, "-m", "callsheet.embedded.main")
 CALLSHEET = (sys.executable, "-m", "callsheet.client.cli")
@@ -41,12 +44,12 @@ def run(*command: str, environment: Mapping[str, str]) -> subprocess.CompletedPr
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, cache_dir: Path) -> dict[str, str]:
     return {
         **os.environ,
         "CALLSHEET_STATE_DIR": str(tmp_path),
-        "CALLSHEET_GRPC_ADDRESS": "127.0.0.1:0",
-        "CALLSHEET_BRAIN_ADDRESS": "127.0.0.1:0",
+        "CALLSHEET_CACHE_DIR": str(cache_dir),
+        **ANY_PORTS,
         "CALLSHEET_DEVICE": "cpu",
     }
 
@@ -90,12 +93,17 @@ def test_the_demo_tells_one_task_from_submit_to_signed_webhook(
         "artifact",
         "sha256",
         "webhook_verified",
+        "rest_status",
+        "health",
         "submit_to_start_ms",
         "submit_to_webhook_ms",
         "brain_found",
         "brain_rank",
     }
     assert (summary["state"], summary["webhook_verified"]) == ("SUCCEEDED", True)
+    # And REST says the same, at the address that was printed before anything else.
+    assert summary["rest_status"] == "completed"
+    assert re.search(r"^dashboard   http://127\.0\.0\.1:\d+, sign in", done.stdout, re.MULTILINE)
     # And its task is found again in the brain, by other words, before all others.
     assert (summary["brain_found"], summary["brain_rank"]) == (True, 1)
     with Image.open(summary["artifact"]) as image:

@@ -13,6 +13,7 @@ import pytest
 from callsheet.client.cli.parser import build_parser
 from callsheet.ledger.model import FINAL, NEXT_STATES, TaskState
 from callsheet.runtime.models import load_catalogue
+from tests.support.any_ports import ANY_PORTS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,15 +55,15 @@ def test_every_link_leads_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_the_example_runs_on_a_plane_that_was_brought_up(tmp_path: Path) -> None:
+def test_the_example_runs_on_a_plane_that_was_brought_up(tmp_path: Path, cache_dir: Path) -> None:
     """As a newcomer: `up` in an empty folder, then the example as it stands."""
     (example,) = blocks("python")
     # Given a plane in a folder of its own, on a port of its own
     environment = {
         **os.environ,
         "CALLSHEET_STATE_DIR": str(tmp_path / ".callsheet"),
-        "CALLSHEET_GRPC_ADDRESS": "127.0.0.1:0",
-        "CALLSHEET_BRAIN_ADDRESS": "127.0.0.1:0",
+        "CALLSHEET_CACHE_DIR": str(cache_dir),
+        **ANY_PORTS,
         "CALLSHEET_DEVICE": "cpu",
     }
     command = [sys.executable, "-m", "callsheet.embedded.main", "up", "--json"]

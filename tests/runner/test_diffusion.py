@@ -36,12 +36,6 @@ FLOW = '{"_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version":
 
 
 @pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the tiny model is built once."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def tiny_folder(cache_dir: Path) -> Path:
     """The folder of the tiny model; not to be changed."""
     return tiny_model_folder(cache_dir)

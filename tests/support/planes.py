@@ -28,7 +28,7 @@ LEASE = timedelta(seconds=3)
 class Plane:
     """Valkey, control, upkeep, worker and sidecar, each a process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, cache: Path) -> None:
         self._folder = folder / "valkey"
         self.valkey = EmbeddedValkey(self._folder)
         self.valkey.start()
@@ -37,6 +37,7 @@ class Plane:
             "REDIS_URL": self.valkey.url,
             "CALLSHEET_CELL": CELL,
             "CALLSHEET_STATE_DIR": str(folder),
+            "CALLSHEET_CACHE_DIR": str(cache),
             "CALLSHEET_GRPC_ADDRESS": self.address,
             "CALLSHEET_DEVICE": "cpu",
             "CALLSHEET_LEASE_SECONDS": str(LEASE.total_seconds()),
@@ -95,9 +96,9 @@ class Plane:
 
 
 @asynccontextmanager
-async def whole_plane(folder: Path, *, queues: str = "") -> AsyncGenerator[Plane]:
+async def whole_plane(folder: Path, *, cache: Path, queues: str = "") -> AsyncGenerator[Plane]:
     """A plane that runs, ended at the end."""
-    plane = Plane(folder)
+    plane = Plane(folder, cache=cache)
     try:
         await plane.start(queues=queues)
         yield plane

@@ -12,12 +12,6 @@ from tests.support.runners import (
 )
 
 
-@pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all runners of this module: the tiny model is built once."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 async def host(tmp_path: Path, cache_dir: Path) -> AsyncIterator[RunnerHost]:
     """A host of scripted runners."""

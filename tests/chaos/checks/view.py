@@ -78,13 +78,16 @@ class View:
     @cached_property
     def intents(self) -> dict[str, str]:
         """What a task's work does if no fault hits it, by the task's id."""
-        by_request = {
-            (call.project, call.request_id): call.intent
+        # A request_id that is used again for another spec makes no task, and says nothing of one.
+        by_submission = {
+            (call.project, call.request_id, call.spec_digest): call.intent
             for call in self.of(CallBegun)
             if call.rpc == "submit"
         }
         return {
-            task.task_id: by_request.get((task.project, task.request_id), "any")
+            task.task_id: by_submission.get(
+                (task.project, task.request_id, task.spec_digest), "any"
+            )
             for task in self.final.tasks
         }
 
