@@ -1,6 +1,6 @@
 """The independent checker: from a run's folder alone to counts and violations.
 
-`python -m tests.chaos.checker FOLDER 4` checks a folder that a run left whose leases last four seconds.
+`python -m tests.chaos.checker FOLDER 4` checks a folder that a run left, with leases of 4 seconds.
 """
 
 import sys

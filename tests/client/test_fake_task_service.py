@@ -155,12 +155,6 @@ async def test_an_unknown_task_type_cannot_be_listed(client: AsyncTaskClient) ->
         await anext(client.list(task_type="nothing"))
 
 
-async def test_watching_many_tasks_is_not_served(stub: TaskServiceAsyncStub) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await anext(aiter(stub.WatchTasks(task_service_pb2.WatchTasksRequest())))
-    assert from_rpc_error(refused.value).reason == "NOT_IMPLEMENTED"
-
-
 async def test_a_cursor_of_another_epoch_is_refused(
     fake: FakeTaskService, client: AsyncTaskClient
 ) -> None:

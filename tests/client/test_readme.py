@@ -45,7 +45,7 @@ def test_every_block_runs(
 
 
 def test_all_blocks_are_found() -> None:
-    assert len(BLOCKS) == README.count("```python") == 4
+    assert len(BLOCKS) == README.count("```python") == 5
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -54,4 +54,4 @@ def test_every_command_is_one(command: str) -> None:
 
 
 def test_commands_are_found() -> None:
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) == 11

@@ -290,11 +290,6 @@ async def test_a_batch_takes_one_to_a_thousand(plane: Plane, client: Client) -> 
     assert await plane.written() == before
 
 
-async def test_watching_many_tasks_is_not_served_yet(client: Client) -> None:
-    told = await refusal(client.raw_stream("TaskService/WatchTasks", b""))
-    assert (told.code, told.reason) == (StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
-
-
 async def test_capital_letters_in_a_task_id_mean_the_same_task(client: Client) -> None:
     task_id = await client.submit()
     request = GetTaskRequest(task_id=task_id.upper())

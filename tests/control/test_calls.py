@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from callsheet.control.authentication import Authentication
 from callsheet.control.calls import Call, Calls, ServicePlan
 from callsheet.control.server import Server
+from callsheet.ledger.credentials import Credentials
 from callsheet.ledger.index import Keys
 from callsheet.ledger.redis_connection import RedisConnection
 from tests.support.controls import refusal
@@ -56,7 +57,7 @@ class Troubled:
 async def _served(
     redis: Redis, servicer: Troubled, *, limit: timedelta
 ) -> AsyncGenerator[aio.Channel]:
-    calls = Calls(Authentication(RedisConnection(redis), Keys("unused")))
+    calls = Calls(Authentication(Credentials(RedisConnection(redis), Keys("unused"))))
     plan = ServicePlan(
         descriptor=_DESCRIPTOR, servicer=servicer, limits={"Check": limit}, public=True
     )
@@ -119,6 +120,6 @@ async def _read_to_the_end(channel: aio.Channel) -> None:
 
 
 async def test_a_service_whose_methods_are_not_all_served_cannot_be_made(redis: Redis) -> None:
-    calls = Calls(Authentication(RedisConnection(redis), Keys("unused")))
+    calls = Calls(Authentication(Credentials(RedisConnection(redis), Keys("unused"))))
     with pytest.raises(AttributeError, match="Check"):
         calls.handler(ServicePlan(descriptor=_DESCRIPTOR, servicer=object()))

@@ -27,6 +27,10 @@ EXAMPLES: list[Refused] = [
     errors.ProjectNotFound("elsewhere"),
     errors.RoleMissing("submit"),
     errors.KeyInvalid(),
+    errors.KeyNeeded(),
+    errors.TicketExpired(),
+    errors.QueueNotFound("nobody"),
+    errors.WorkerNotFound("w-1"),
     errors.InvalidField((("spec.ping.echo", "is too long"),)),
     errors.ModelUnknown(field="spec.generate_image.model", model="x", known=("a", "b")),
     errors.RequestIdReused("r-1", "t-1"),
@@ -43,9 +47,9 @@ EXAMPLES: list[Refused] = [
     errors.UnknownVersion("event", 7),
     refusals.MessageMalformed("callsheet.v1.GetTaskRequest"),
     refusals.DeadlinePassed(timedelta(seconds=30)),
-    refusals.NotServed("WatchTasks"),
     refusals.ServiceUnknown("x"),
     refusals.ShuttingDown(),
+    refusals.WatchersFull(1_000),
     refusals.Defect("c0ffee"),
 ]
 

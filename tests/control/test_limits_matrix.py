@@ -41,24 +41,28 @@ LIMITLESS: Final = {
     "TaskReplay.from_sequence": "compared with the sequences there are; beyond them is nothing",
     "WatchTaskRequest.after_sequence": "OUT_OF_RANGE beyond the task's last fact",
 }
-#: Calls that are refused before any field is looked at.
-UNSERVED: Final = {"TaskService/WatchTasks"}
-
 #: Good values that are refused for another reason than their form, and the reason.
 KNOWN_TO_NOBODY: Final = {
+    "CreateTicketRequest.projects": "PROJECT_NOT_FOUND",
+    "DrainWorkerRequest.worker_id": "WORKER_NOT_FOUND",
     "GenerateImageInput.model": "MODEL_NOT_FOUND",
     "ListDeliveriesRequest.page_token": "PAGE_TOKEN_INVALID",
     "ListTasksRequest.page_token": "PAGE_TOKEN_INVALID",
     "ListTasksRequest.task_type": "FIELD_INVALID",
+    "PauseQueueRequest.queue": "QUEUE_NOT_FOUND",
+    "PauseWorkerRequest.worker_id": "WORKER_NOT_FOUND",
     "ReplayDeliveriesRequest.delivery_id": "DELIVERY_NOT_FOUND",
     "ReplayDeliveriesRequest.page_token": "PAGE_TOKEN_INVALID",
+    "ResumeQueueRequest.queue": "QUEUE_NOT_FOUND",
+    "ResumeWorkerRequest.worker_id": "WORKER_NOT_FOUND",
     "WatchTaskRequest.epoch": "EPOCH_CHANGED",
+    "WatchTasksRequest.cursor": "FIELD_INVALID",
+    "WatchTasksRequest.task_types": "FIELD_INVALID",
 }
 
-SERVED: Final = [call for call in CALLS if call not in UNSERVED]
 PLACES: Final = {
     f"{call} {place.path}": place
-    for call in SERVED
+    for call in CALLS
     for place in input_fields(call)
     if not place.path.startswith("requests[0].")
 }
@@ -68,7 +72,7 @@ LONG_NAMES: Final = frozenset({"p" * 63, "p" * 64})
 
 def _choices() -> Iterator[tuple[str, str, str]]:
     """Yield (call, the path of a message, its choice) for each choice that must be made."""
-    for call in SERVED:
+    for call in CALLS:
         messages = {"": CALLS[call].input_type}
         nested = [place for place in input_fields(call) if place.is_nested]
         messages |= {f"{place.path}.": message_of(place.field) for place in nested}
@@ -204,7 +208,7 @@ async def test_a_message_is_taken_up_to_the_transport_s_limit(plane: Plane) -> N
     assert (beyond.code, beyond.reason) == (StatusCode.RESOURCE_EXHAUSTED, "")
 
 
-@pytest.mark.parametrize("call", SERVED)
+@pytest.mark.parametrize("call", CALLS)
 async def test_metadata_beyond_the_transport_s_limit_is_refused_by_every_call(
     plane: Plane, call: str
 ) -> None:

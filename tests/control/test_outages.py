@@ -20,6 +20,7 @@ from callsheet.ledger.index import Keys
 from callsheet.ledger.ledger import Ledger
 from callsheet.ledger.redis_connection import RedisConnection
 from callsheet.ledger.redis_log import RedisLog
+from callsheet.ledger.redis_store import RedisStore
 from callsheet.v1.task_service_pb2 import GetTaskRequest, SubmitTasksRequest
 from tests.support.controls import (
     Plane,
@@ -110,8 +111,9 @@ async def test_a_watch_stays_through_a_restart_of_redis_and_misses_nothing(
 
 async def test_watchers_are_told_of_an_outage_that_lasts(mortal: Mortal) -> None:
     async with Redis.from_url(mortal.url, retry=None) as redis:  # pyright: ignore[reportUnknownMemberType]  # redis-py leaves its options untyped
-        log = RedisLog(RedisConnection(redis), Keys("outage"), new_epoch=lambda: "e")
-        hub = Hub(log, Pulse(log), outage=timedelta(milliseconds=100))
+        connection, keys = RedisConnection(redis), Keys("outage")
+        log = RedisLog(connection, keys, new_epoch=lambda: "e")
+        hub = Hub(log, RedisStore(connection, keys), Pulse(log), outage=timedelta(milliseconds=100))
         mortal.kill()
         feeding = asyncio.ensure_future(hub.run())
         with hub.subscribe("t") as inbox, pytest.raises(LedgerUnavailable):

@@ -20,10 +20,13 @@ from callsheet.artifacts.references import artifacts_in, unpacked
 from callsheet.client.webhooks import Webhook, WebhookRejected, verify
 from callsheet.control.authentication import key_text
 from callsheet.control.callbacks import CallbackRules
-from callsheet.ledger.errors import InvalidField, KeyInvalid
+from callsheet.ledger.access import Principal, Role
+from callsheet.ledger.errors import InvalidField, KeyInvalid, TicketExpired, UnknownVersion
 from callsheet.ledger.index import Keys
+from callsheet.ledger.instants import instant
 from callsheet.ledger.keys import recognise
 from callsheet.ledger.redis_connection import RedisConnection
+from callsheet.ledger.tickets import Ticket, read_ticket, sign_ticket
 from callsheet.payload.answers import Answer, MediaDocument, document
 from callsheet.payload.errors import PayloadError
 from callsheet.runtime.addresses import literal
@@ -186,6 +189,9 @@ def _traceparent(content: bytes) -> None:
         assert parse_traceparent(str(found)) == found
 
 
+_HOLDER = Principal("0123abcd", frozenset({"default"}), frozenset(Role))
+
+
 class _NoKeys:
     """A ledger that knows no key."""
 
@@ -203,6 +209,21 @@ def _api_key(content: bytes) -> None:
     except KeyInvalid:
         return
     raise AssertionError("nobody has a key")
+
+
+def _ticket(content: bytes) -> None:
+    """A ticket's text that nobody signed with the secret allows nothing."""
+    for text in (content.decode("latin-1"), sign_ticket(b"another secret", _ticket_of(content))):
+        try:
+            read_ticket(text).allows(b"the secret", _HOLDER, now=instant(0))
+        except (KeyInvalid, TicketExpired, UnknownVersion):
+            continue
+        raise AssertionError("nobody signed this")
+
+
+def _ticket_of(content: bytes) -> Ticket:
+    name = content.decode("latin-1")[:64]
+    return Ticket(name, frozenset(Role), frozenset({name}), instant(1))
 
 
 def _payload_answer(content: bytes) -> None:
@@ -291,6 +312,7 @@ TARGETS: Final = (
     plain("retry_after", _retry_after),
     plain("traceparent", _traceparent),
     plain("api_key", _api_key),
+    plain("ticket", _ticket),
     plain("payload_answer", _payload_answer),
     plain("store_answer", _store_answer),
     plain("store_owner", _owner),

@@ -28,7 +28,7 @@ from callsheet.ledger.log import Log
 from callsheet.ledger.page_token import page_token, parse_page_token
 from callsheet.ledger.redis_connection import RedisConnection
 from callsheet.ledger.redis_log import RedisLog
-from callsheet.ledger.store import Stored
+from callsheet.ledger.store import Store, Stored
 from callsheet.ledger.waiting import parse_worker
 from tests.fuzz.target import Check, Target, plain
 
@@ -109,7 +109,7 @@ def _published() -> Generator[Check]:
 
         async def hear(content: bytes) -> None:
             with hub.subscribe(_TASK) as inbox:
-                hub._signal(content)  # pyright: ignore[reportPrivateUsage]  # what its ear calls
+                await hub._signal(content)  # pyright: ignore[reportPrivateUsage]  # what its ear calls
                 inbox.take_signal(up_to=2**63)
 
         yield lambda content: runner.run(hear(content))
@@ -117,7 +117,7 @@ def _published() -> Generator[Check]:
 
 async def _hub() -> Hub:
     log = cast("Log", _HeardLog())
-    return Hub(log, Pulse(log))
+    return Hub(log, cast("Store", None), Pulse(log))
 
 
 class _EmptyLog:

@@ -12,10 +12,13 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from callsheet.embedded.valkey import EmbeddedValkey
-from callsheet.ledger import redis_log, redis_scripts
+from callsheet.ledger import credentials, performance, redis_log, redis_scripts
+from callsheet.ledger.catalog import task_types
+from callsheet.ledger.credentials import Credentials
 from callsheet.ledger.errors import LedgerFull, LedgerUnavailable
-from callsheet.ledger.index import due_moves, prune_moves
+from callsheet.ledger.index import Keys, due_moves, prune_moves
 from callsheet.ledger.instants import instant
+from callsheet.ledger.keys import create_key
 from callsheet.ledger.ledger import ADMISSION_SHARE
 from callsheet.ledger.listing import TaskFilter
 from callsheet.ledger.log import LOG_START
@@ -29,7 +32,9 @@ from callsheet.ledger.model import (
     TaskState,
     Usage,
 )
+from callsheet.ledger.performance import HOUR, Counters, Performance, Tally
 from callsheet.ledger.redis_connection import RedisConnection
+from callsheet.ledger.registry import Wish
 from callsheet.ledger.store import Applied, Commit
 from callsheet.runtime.redis import connect
 from tests.support.cut_proxy import CutProxy, Fate, always, cut_proxy
@@ -90,11 +95,33 @@ async def live_through_everything(plane: Cell) -> None:
     await plane.registry.hold("role", "a", duration=LEASE)
     await plane.registry.release("role", "a")
     await plane.registry.heartbeat("w", b"")
+    await plane.registry.wish("w", Wish.PAUSE)
     await plane.registry.workers(seen_within=NO_TIME)
+    await plane.ledger.submit(OWNER, ping())
+    await plane.store.pause("system")
+    await worker.claim(count=1, queues=("system",), candidates=(), device="")
+    await plane.store.resume("system")
     await plane.log.save_cursor("reader", await plane.log.end())
     await plane.log.after(LOG_START, limit=5, timeout=NO_TIME)
     await plane.log.trim(await plane.log.end())
     await plane.log.change_epoch("another")
+
+
+async def count_and_recognise(redis: Redis, strict: StrictConnection, cell: str) -> None:
+    """Have performance counted and reported, and a ticket made and recognised."""
+    keys, seen = Keys(cell), Tally()
+    seen.look(1_900_000_000_000_000, "system", ready=1, slots=2, busy=1)
+    await Counters(strict, keys).add(seen, after="", up_to="1-0")
+    await Performance(strict, keys, task_types()).report(OWNER, project="", window=HOUR)
+    _, text = await create_key(
+        redis, cell=cell, projects=frozenset({"default"}), roles=frozenset({"read"})
+    )
+    known = Credentials(strict, keys)
+    principal = await known.recognise(text)
+    ticket, _ = await known.make_ticket(
+        principal, time_to_live=LEASE, roles=frozenset(), projects=frozenset()
+    )
+    await known.recognise(ticket)
 
 
 async def answer_by_reuse(plane: Cell) -> None:
@@ -112,11 +139,13 @@ async def answer_by_reuse(plane: Cell) -> None:
 
 async def test_no_script_touches_a_key_that_it_did_not_declare(redis: Redis, cell: str) -> None:
     StrictConnection.ran.clear()
-    await live_through_everything(redis_cell(StrictConnection(redis), cell))
+    strict = StrictConnection(redis)
+    await live_through_everything(redis_cell(strict, cell))
+    await count_and_recognise(redis, strict, cell)
     # Then not one of them was left out
     scripts = {
         value
-        for module in (redis_scripts, redis_log)
+        for module in (redis_scripts, redis_log, credentials, performance)
         for value in vars(module).values()
         if isinstance(value, str) and "redis.call" in value
     }

@@ -27,8 +27,13 @@ _STRINGS: Final = frozenset({FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_B
 _LEAST: Final[dict[str, dict[str, str]]] = {
     "Callback": {"url": "https://example.com/hook"},
     "CancelTaskRequest": {"task_id": "{task_id}"},
+    "DrainWorkerRequest": {"worker_id": "nobody"},
     "GenerateImageInput": {"prompt": "a lighthouse"},
     "GetTaskRequest": {"task_id": "{task_id}"},
+    "PauseQueueRequest": {"queue": "system"},
+    "PauseWorkerRequest": {"worker_id": "nobody"},
+    "ResumeQueueRequest": {"queue": "system"},
+    "ResumeWorkerRequest": {"worker_id": "nobody"},
     "RetryTaskRequest": {"task_id": "{task_id}"},
     "TaskReplay": {"task_id": "{task_id}"},
     "WaitTaskRequest": {"task_id": "{task_id}"},
@@ -160,7 +165,7 @@ def put(message: Message, path: str, value: object, *, task_id: str = "") -> Non
         getattr(holder, name).update(value)
     elif field.is_repeated:
         del getattr(holder, name)[:]
-        getattr(holder, name).extend(value)
+        getattr(holder, name).extend([value] if isinstance(value, str) else value)
     elif isinstance(value, Message):
         getattr(holder, name).CopyFrom(value)
     else:

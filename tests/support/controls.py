@@ -18,6 +18,7 @@ from callsheet.ledger.keys import create_key
 from callsheet.ledger.redis_connection import RedisConnection
 from callsheet.runtime.redis import connect
 from callsheet.runtime.settings import Settings
+from callsheet.v1.access_service_pb2_grpc import AccessServiceStub
 from callsheet.v1.operations_service_pb2_grpc import OperationsServiceStub
 from callsheet.v1.task_event_pb2 import TaskEvent
 from callsheet.v1.task_service_pb2 import (
@@ -30,6 +31,7 @@ from tests.support.eventually import eventually
 from tests.support.ledgers import Cell, redis_cell
 
 if TYPE_CHECKING:  # these stubs exist for types alone
+    from callsheet.v1.access_service_pb2_grpc import AccessServiceAsyncStub
     from callsheet.v1.operations_service_pb2_grpc import OperationsServiceAsyncStub
     from callsheet.v1.task_service_pb2_grpc import TaskServiceAsyncStub
 
@@ -87,6 +89,7 @@ class Client:
         self.metadata: Metadata = (("x-api-key", key),) if key else ()
         self.tasks: TaskServiceAsyncStub = TaskServiceStub(channel)
         self.operations: OperationsServiceAsyncStub = OperationsServiceStub(channel)
+        self.access: AccessServiceAsyncStub = AccessServiceStub(channel)
 
     async def submit(self, request: SubmitTaskRequest | None = None) -> str:
         """Submit a ping, or what is given; return the task's id."""

@@ -7,7 +7,9 @@ import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, cast
+from uuid import UUID
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
@@ -54,6 +56,11 @@ FORMS: Final[Mapping[str, Form]] = {
     "^([a-zA-Z0-9][a-zA-Z0-9_-]*)?$": Form(
         lambda length: "p" * length, ("_a", "-a", "a/b", "a b", "ä", "a\n", "a:b", "{a}", "a\0")
     ),
+    "^[a-zA-Z0-9][a-zA-Z0-9_-]*$": Form(
+        lambda length: "p" * length, ("", "_a", "-a", "a/b", "a b", "ä", "a\n", "a:b", "{a}", "a\0")
+    ),
+    "^[!-~]+$": Form(lambda length: "~" * length, ("", " ", "a b", "\x7f", "ä", "a\n", "\t")),
+    "^[a-z][a-z0-9_]*$": Form(lambda length: "t" * length, ("", "A", "1a", "a-b", "a\n")),
     "^[!-~]*$": Form(lambda length: "~" * length, (" ", "a b", "\x7f", "ä", "a\n", "\t")),
     "^([a-z][a-z0-9_]*)?$": Form(lambda length: "t" * length, ("A", "1a", "a-b", "a\n")),
     "^([a-z0-9][a-z0-9._-]*)?$": Form(
@@ -229,10 +236,13 @@ def _lists(place: InputField, rules: Message, _: Message) -> Iterator[Case]:
     if {rule for rule, _ in listed(told)} - {"min_items", "max_items", "unique", "items"}:
         raise KeyError(place.path)
     if place.is_nested:
-        for count in (told.max_items - 1, told.max_items, told.min_items):
-            yield Case(f"{count} items", count, is_good=True, path=place.path)
-        for count in (told.min_items - 1, told.max_items + 1):
-            yield Case(f"{count} items", count, is_good=False, path=place.path)
+        for many in (told.max_items - 1, told.max_items, told.min_items):
+            yield Case(f"{many} items", many, is_good=True, path=place.path)
+        for many in (told.min_items - 1, told.max_items + 1):
+            yield Case(f"{many} items", many, is_good=False, path=place.path)
+        return
+    if told.items.HasField("string"):
+        yield from _text_lists(place, told)
         return
     known = sorted(set(_numbers_of(place.field)) - set(told.items.enum.not_in))
     yield Case("each once", known[: told.max_items], is_good=True, path=place.path)
@@ -243,14 +253,32 @@ def _lists(place: InputField, rules: Message, _: Message) -> Iterator[Case]:
         yield Case(f"an item {odd}", [odd], is_good=False, path=f"{place.path}[0]")
 
 
+def _text_lists(place: InputField, told: validate_pb2.RepeatedRules) -> Iterator[Case]:
+    one = _good_texts(told.items.string)
+    texts = [next(one) for _ in range(told.max_items + 1)]
+    yield Case(f"{told.max_items} items", texts[:-1], is_good=True, path=place.path)
+    yield Case(f"{told.max_items + 1} items", texts, is_good=False, path=place.path)
+    yield Case("one twice", texts[:1] * 2, is_good=False, path=place.path)
+    for label, text, is_good in _text_cases(told.items.string):
+        path = place.path if is_good else f"{place.path}[0]"
+        yield Case(f"an item of {label}", [text], is_good=is_good, path=path)
+
+
+def _good_texts(rules: validate_pb2.StringRules) -> Iterator[str]:
+    """Yield texts that the rules take, no two alike."""
+    start = FORMS[rules.pattern].of_length(1)
+    for number in count():
+        yield str(UUID(int=number)) if rules.uuid else f"{start}{number}"
+
+
 def _maps(place: InputField, rules: Message, _: Message) -> Iterator[Case]:
     told = cast("validate_pb2.MapRules", rules)
     if {rule for rule, _ in listed(told)} - {"max_pairs", "keys", "values"}:
         raise KeyError(place.path)
-    for count in (told.max_pairs - 1, told.max_pairs, told.max_pairs + 1):
-        pairs = {f"k{number}": "v" for number in range(count)}
-        is_good = count <= told.max_pairs
-        yield Case(f"{count} pairs", pairs, is_good=is_good, path=place.path)
+    for many in (told.max_pairs - 1, told.max_pairs, told.max_pairs + 1):
+        pairs = {f"k{number}": "v" for number in range(many)}
+        is_good = many <= told.max_pairs
+        yield Case(f"{many} pairs", pairs, is_good=is_good, path=place.path)
     for label, key, is_good in _text_cases(told.keys.string):
         shown = key if len(key) <= 64 else f"{key[:64]}…"
         path = f'{place.path}["{shown}"]'

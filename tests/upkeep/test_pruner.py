@@ -9,10 +9,11 @@ from callsheet.ledger.errors import CursorLost
 from callsheet.ledger.index import Move, Op
 from callsheet.ledger.log import LOG_START
 from callsheet.ledger.model import NO_TIME, Task
+from callsheet.ledger.position import Position
 from callsheet.ledger.store import Commit
 from callsheet.upkeep import pruner
 from callsheet.upkeep.due import ROUND
-from callsheet.upkeep.log_trimmer import FULL, LogTrimmer
+from callsheet.upkeep.log_trimmer import FULL, KEPT, Kept, LogTrimmer
 from callsheet.upkeep.pruner import Pruner
 from tests.support.ledgers import OWNER, Cell, memory_cell, ping
 from tests.support.upkeeping import meanwhile
@@ -169,3 +170,19 @@ async def test_a_store_that_fills_up_keeps_nothing_for_readers_that_give_way() -
     await trimmer.run_once()
     with pytest.raises(CursorLost):
         await plane.log.after(placed[0], limit=10, timeout=NO_TIME)
+
+
+async def test_the_end_of_the_log_is_kept_for_watchers(plane: Cell) -> None:
+    placed = await positions(plane, 5)
+    await plane.log.save_cursor("quick", placed[4])
+    await LogTrimmer(plane.log, plane.store, kept=KEPT).run_once()
+    assert await plane.log.length() == 5
+
+
+def test_the_end_of_the_log_that_is_kept_is_no_longer_than_it_may_be() -> None:
+    kept = Kept(timedelta(minutes=5), 100)
+    end = Position(1_000_000, 7)
+    # Few entries: by time; many: as much of the time as has so many, if they are spread evenly
+    assert kept.begins(Position(0, 0), end, length=100) == Position(700_000, 0)
+    assert kept.begins(Position(800_000, 0), end, length=200) == Position(900_000, 0)
+    assert kept.begins(Position(0, 0), Position(5, 0), length=1) == Position(0, 0)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,11 @@ async def test_an_image_is_rendered_with_progress_to_the_last_step(
     assert ended.usage.model_load_seconds > 0
     assert ended.usage.peak_rss_bytes > 50 * 2**20
     assert ended.usage.peak_vram_bytes == 0
+    # And what is warm on the device was told
+    assert real_host.report is not None
+    report, age = real_host.report
+    assert (list(report.loaded_models), report.memory_total_bytes) == (["tiny-random"], 0)
+    assert age >= timedelta(0)
     # As was how good the images are
     assert ended.quality.measure == "image-focus-exposure-1"
     assert 0 < ended.quality.score < 1

@@ -101,6 +101,17 @@ class DiffusionEngine:
             return None
         return int(self._torch.cuda.get_device_properties(self.device).total_memory)
 
+    def used_bytes(self) -> int:
+        """Return how much of the device's memory is taken, by whomever; 0 on the CPU."""
+        if self.device == "cpu":
+            return 0
+        free, total = self._torch.cuda.mem_get_info(self.device)
+        return int(total) - int(free)
+
+    def product(self) -> str:
+        """Return what the device's maker calls it; '' for the CPU."""
+        return "" if self.device == "cpu" else str(self._torch.cuda.get_device_name(self.device))
+
     def release(self) -> None:
         """Give memory of dropped pipelines back."""
         gc.collect()

@@ -119,7 +119,18 @@ class Runner:
         )
         ending = end_of(taken.run, context, resolve=self._resolve)
         ending.frame.usage.CopyFrom(meter.usage())
+        self._report_device(ending)
         return ending
+
+    def _report_device(self, ending: Ending) -> None:
+        """Add how the device is to the attempt's end; a device that cannot say it says nothing."""
+        try:
+            report = self._pipelines.report()
+        except Exception as error:  # noqa: BLE001  # a driver's trouble must not spoil the outcome
+            _log.warning("device_not_reported", error=repr(error))
+            return
+        if report is not None:
+            ending.frame.device.CopyFrom(report)
 
     def _recover(self, error: Exception) -> None:
         if breaks_device(error):

@@ -8,6 +8,7 @@ from typing import Final, Protocol, cast
 
 import structlog
 
+from callsheet.internal.v1.pipe_pb2 import DeviceReport
 from callsheet.runner.agreement import PromptAgreement
 from callsheet.runner.context import HandlerFailure, LoadedPipeline
 from callsheet.runner.diffusion import DiffusersPipeline, DiffusionEngine, import_libraries
@@ -158,6 +159,18 @@ class Pipelines:
     def peak_bytes(self) -> int:
         """Return the most device memory held since reset_peak."""
         return self._engine.peak_bytes() if self._engine is not None else 0
+
+    def report(self) -> DeviceReport | None:
+        """Return how the device is, and what is warm on it; None: it was not used yet."""
+        engine, cache = self._engine, self._cache
+        if engine is None or cache is None:
+            return None
+        return DeviceReport(
+            product=engine.product(),
+            memory_total_bytes=engine.memory_bytes() or 0,
+            memory_used_bytes=engine.used_bytes(),
+            loaded_models=[*cache.names()][::-1],
+        )
 
     def _ready(self) -> PipelineCache:
         if self._import is not None:

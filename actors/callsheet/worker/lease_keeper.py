@@ -8,6 +8,7 @@ import structlog
 
 from callsheet.ledger.attempts import Attempts
 from callsheet.ledger.errors import LedgerError, LedgerUnavailable, TaskNotFound
+from callsheet.ledger.index import WORKER_WORD
 from callsheet.ledger.model import TaskState
 from callsheet.ledger.store import Store
 from callsheet.worker.running import Running, RunningAttempts, StopCause
@@ -21,12 +22,23 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class LeaseKeeper:
-    """Renews, listens on the control list, and stops attempts that must stop."""
+    """Renews, listens on the control list, and stops attempts that must stop.
 
-    def __init__(self, attempts: Attempts, store: Store, running: RunningAttempts) -> None:
+    *wished* is set when operators wish something of the worker itself.
+    """
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        store: Store,
+        running: RunningAttempts,
+        *,
+        wished: asyncio.Event | None = None,
+    ) -> None:
         self._attempts = attempts
         self._store = store
         self._running = running
+        self._wished = wished or asyncio.Event()
         self._looks: set[asyncio.Task[None]] = set()
 
     async def renew_until_cancelled(self) -> None:
@@ -62,6 +74,8 @@ class LeaseKeeper:
                 _log.warning("control_list_unreachable", reason=error.reason)
                 await asyncio.sleep(_AFTER_ERROR.total_seconds())
                 continue
+            if word == WORKER_WORD:
+                self._wished.set()
             running = None if word is None else self._running.find(*word)
             if running is not None:
                 self.look_soon(running)

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -15,8 +16,8 @@ from callsheet.ledger.catalog import ResourceClass
 from callsheet.ledger.codec import VERSION
 from callsheet.ledger.errors import LedgerError
 from callsheet.ledger.messages import timestamp
-from callsheet.ledger.registry import Registry
-from callsheet.v1.operations_service_pb2 import Worker, WorkerSlots
+from callsheet.ledger.registry import Registry, Wish
+from callsheet.v1.operations_service_pb2 import Worker, WorkerDevice, WorkerSlots
 from callsheet.worker.running import RunningAttempts
 
 #: How often a worker is heard of; the others believe it dead after three silent times.
@@ -26,7 +27,11 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Presence:
-    """Tells the registry that the worker lives."""
+    """Tells the registry that the worker lives, and hears what operators wish of it.
+
+    *on_wish* is called when that is another wish than before; *wished*, once set, is a reason to
+    ask at once.
+    """
 
     def __init__(
         self,
@@ -38,6 +43,9 @@ class Presence:
         slots: Mapping[ResourceClass, Slots],
         running: RunningAttempts,
         start_time: datetime,
+        wished: asyncio.Event,
+        on_wish: Callable[[Wish | None], None],
+        devices: Callable[[], list[WorkerDevice]],
     ) -> None:
         self._registry = registry
         self._worker = worker
@@ -46,21 +54,38 @@ class Presence:
         self._slots = slots
         self._running = running
         self._start_time = start_time
+        self._wished = wished
+        self._on_wish = on_wish
+        self._devices = devices
+        self._wish: Wish | None = None
         self.draining = False
+        self.paused = False
 
     async def tell_until_cancelled(self) -> None:
-        """Tell the registry every few seconds."""
+        """Tell the registry every few seconds, and when operators wish something."""
         while True:
+            self._wished.clear()
             try:
                 await self.tell()
             except LedgerError as error:
                 _log.warning("presence_not_told", reason=str(error))
-            await asyncio.sleep(_PAUSE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE_SECONDS):
+                    await self._wished.wait()
 
     async def tell(self) -> None:
-        """Tell the registry once."""
+        """Tell the registry, once more after a new wish was heard."""
+        wish = await self._beat()
+        if wish is self._wish:
+            return
+        _log.info("wish_heard", wish=wish.value if wish is not None else None)
+        self._wish = wish
+        self._on_wish(wish)
+        await self._beat()
+
+    async def _beat(self) -> Wish | None:
         record = WorkerRecord(version=VERSION, worker=self._described())
-        await self._registry.heartbeat(self._worker, record.SerializeToString())
+        return await self._registry.heartbeat(self._worker, record.SerializeToString())
 
     async def end(self) -> None:
         """Leave the registry."""
@@ -79,5 +104,7 @@ class Presence:
             ],
             start_time=timestamp(self._start_time),
             draining=self.draining,
+            paused=self.paused,
+            devices=self._devices(),
             running_task_ids=[running.task.id for running in self._running],
         )

@@ -8,7 +8,7 @@ from typing import Final, cast
 
 import structlog
 
-from callsheet.internal.v1.pipe_pb2 import AttemptEnded, RunAttempt
+from callsheet.internal.v1.pipe_pb2 import AttemptEnded, DeviceReport, RunAttempt
 from callsheet.runner.frames import PipeBroken
 from callsheet.runtime.settings import EXIT_SETTINGS_REFUSED
 from callsheet.v1.task_pb2 import FAILURE_REASON_UNAVAILABLE
@@ -71,6 +71,16 @@ class RunnerHost:
         self._starting: asyncio.Task[RunnerProcess] | None = None
         self._failed_starts = 0
         self._is_closed = False
+        self._report: DeviceReport | None = None
+        self._report_time = 0.0
+
+    @property
+    def report(self) -> tuple[DeviceReport, timedelta] | None:
+        """What the runner said last of its device, and how long ago; None: nothing yet."""
+        if self._report is None:
+            return None
+        age = asyncio.get_running_loop().time() - self._report_time
+        return self._report, timedelta(seconds=age)
 
     @property
     def device(self) -> str:
@@ -121,11 +131,18 @@ class RunnerHost:
             process = await self._process_unless_stopped(watch)
             if process is None:
                 return watch.stopped()
-            return await watch.until_end(process)
+            ended = await watch.until_end(process)
+            self._note(ended)
+            return ended
         except RunnerUnavailable as error:
             return watch.failed(FAILURE_REASON_UNAVAILABLE, str(error))
         finally:
             self._watch = None
+
+    def _note(self, ended: AttemptEnded) -> None:
+        """Remember what the runner says of its device; of one that had to be killed, nothing."""
+        self._report = ended.device if ended.HasField("device") else None
+        self._report_time = asyncio.get_running_loop().time()
 
     def stop(self, task_id: str) -> bool:
         """Ask the task's attempt to stop, and tell whether it is the one that runs.

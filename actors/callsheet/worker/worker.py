@@ -15,14 +15,18 @@ import structlog
 from callsheet.broker.broker import LedgerBroker
 from callsheet.broker.claimer import Claimer
 from callsheet.broker.feed import QUEUE, Feed
+from callsheet.broker.gate import Gate
 from callsheet.broker.slots import Slots
 from callsheet.broker.task_actors import declare_actors
+from callsheet.internal.v1.pipe_pb2 import DeviceReport
 from callsheet.ledger.attempts import Attempts
 from callsheet.ledger.catalog import ResourceClass, TaskType
 from callsheet.ledger.errors import LedgerError
+from callsheet.ledger.messages import timestamp
 from callsheet.ledger.model import Task
-from callsheet.ledger.registry import Registry
+from callsheet.ledger.registry import Registry, Wish
 from callsheet.ledger.store import Candidate, Store
+from callsheet.v1.operations_service_pb2 import WorkerDevice
 from callsheet.worker.context_source import ContextSource
 from callsheet.worker.lease_keeper import LeaseKeeper
 from callsheet.worker.ledger_clock import LedgerClock
@@ -73,7 +77,11 @@ class LedgerWorker:
         self._attempts = attempts
         self._running = RunningAttempts()
         self._returning: set[asyncio.Task[None]] = set()
-        self._keeper = LeaseKeeper(attempts, store, self._running)
+        self._gate = Gate()
+        self._is_ending = False
+        self._drain_asked = asyncio.Event()
+        wished = asyncio.Event()
+        self._keeper = LeaseKeeper(attempts, store, self._running, wished=wished)
         self._performer = Performer(
             attempts,
             self._running,
@@ -99,6 +107,7 @@ class LedgerWorker:
                 device=shape.device if kind is ResourceClass.DEVICE else "",
                 deliver=partial(self._deliver, shape.slots[kind]),
                 shuffle=_shuffled,
+                gate=self._gate,
             )
             for kind, queues in shape.queues.items()
         ]
@@ -110,10 +119,13 @@ class LedgerWorker:
             slots=shape.slots,
             running=self._running,
             start_time=clock.now(),
+            wished=wished,
+            on_wish=self._wished,
+            devices=self._devices,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until *stop* is set, then finish or hand back what runs."""
+        """Work until *stop* is set or it was drained, then finish or hand back what runs."""
         await self.presence.tell()
         self._threads.start()
         self._feed.shorten(self._threads.consumers[QUEUE].handle_message)
@@ -135,15 +147,55 @@ class LedgerWorker:
                     await self.presence.end()
 
     async def _until(self, stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
-        stopping = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        for task in done - {stopping}:
+        ends = {asyncio.create_task(stop.wait()), asyncio.create_task(self._drained())}
+        done, _ = await asyncio.wait([*ends, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+        for task in done - ends:
             task.result()  # none of them ends by itself: this raises what ended it
+
+    async def _drained(self) -> None:
+        """Return when nothing runs any more, while operators wish the worker drained."""
+        while True:
+            await self._drain_asked.wait()
+            await self._running.none_left()
+            # A wish that was taken back meanwhile is waited for anew.
+            if self._drain_asked.is_set():
+                return
+
+    def _wished(self, wish: Wish | None) -> None:
+        """Do what operators wish; a worker that ends already goes on ending."""
+        if self._is_ending:
+            return
+        self.presence.paused = wish is Wish.PAUSE
+        self.presence.draining = wish is Wish.DRAIN
+        if wish is None:
+            self._gate.open()
+        else:
+            self._gate.shut()
+        if wish is Wish.DRAIN:
+            self._drain_asked.set()
+        else:
+            self._drain_asked.clear()
+
+    def _devices(self) -> list[WorkerDevice]:
+        hosts = [host for of_class in self._shape.hosts.values() for host in of_class]
+        return [self._described(host) for host in hosts if host.report is not None]
+
+    def _described(self, host: RunnerHost) -> WorkerDevice:
+        report, age = host.report or (DeviceReport(), timedelta(0))
+        return WorkerDevice(
+            name=host.device,
+            product=report.product,
+            memory_total_bytes=report.memory_total_bytes,
+            memory_used_bytes=report.memory_used_bytes,
+            loaded_models=report.loaded_models,
+            report_time=timestamp(self._clock.now() - age),
+        )
 
     async def _drain(self) -> None:
         """Let attempts end by themselves while there is time; hand back the others."""
-        self.presence.draining = True
+        self._is_ending = self.presence.draining = True
         grace = max(kind.grace_period for kind in self._catalog.values()) + _LAST_WORDS
         # What follows the attempts has its share of the time too.
         patience = max(timedelta(0), self._shape.drain_timeout - grace - 3 * _LAST_WORDS)

@@ -41,11 +41,23 @@ class TaskFolder:
     """When its newest artifact was written."""
 
 
+@dataclass(frozen=True)
+class StoredUpload:
+    """One file that a client brought, or what is left of one."""
+
+    key: str
+    modify_time: datetime
+
+
 class TaskFolders(Protocol):
     """How the folders of one kind of store are listed and deleted."""
 
     def all(self) -> Iterator[TaskFolder]:
         """Yield every task folder once, in no particular order."""
+        ...
+
+    def uploads(self) -> Iterator[StoredUpload]:
+        """Yield every upload once, in no particular order, leftovers of broken writes included."""
         ...
 
     def names(self, folder: str) -> list[str]:
@@ -78,6 +90,14 @@ class LocalTaskFolders:
                 if (modify_time := _newest(task)) is not None:
                     yield TaskFolder(project.name, task.name, modify_time)
 
+    def uploads(self) -> Iterator[StoredUpload]:
+        """Yield every upload once, in no particular order, leftovers of broken writes included."""
+        for project in _subfolders(self._root / "projects", part="project"):
+            folder = Path(project.path, "uploads")
+            for path in folder.glob("*"):
+                if (modify_time := _modified(path)) is not None:
+                    yield StoredUpload(path.relative_to(self._root).as_posix(), modify_time)
+
     def names(self, folder: str) -> list[str]:
         """Return the keys in one folder, leftovers of broken writes included."""
         try:
@@ -107,6 +127,16 @@ class ObjectTaskFolders:
         """Yield every task folder once: keys are listed in order, so a task's stand together."""
         for (project, task_id), entries in groupby(self._entries(), key=lambda entry: entry[0]):
             yield TaskFolder(project, task_id, max(time for _, time in entries))
+
+    def uploads(self) -> Iterator[StoredUpload]:
+        """Yield every upload once."""
+        for chunk in _obstore.list(self._store, "projects/", chunk_size=_LIST_CHUNK):
+            for entry in chunk:
+                match entry["path"].split("/"):
+                    case ["projects", project, "uploads", _] if fits("project", project):
+                        yield StoredUpload(entry["path"], entry["last_modified"])
+                    case _:
+                        continue  # of a task, or not written by us
 
     def names(self, folder: str) -> list[str]:
         """Return the keys in one folder."""
@@ -147,6 +177,14 @@ def _subfolders(folder: Path, *, part: str) -> Iterator[os.DirEntry[str]]:
                     yield entry
     except FileNotFoundError:
         return
+
+
+def _modified(path: Path) -> datetime | None:
+    """Return when a file was last written; None when it is gone."""
+    try:
+        return datetime.fromtimestamp(path.lstat().st_mtime, UTC)
+    except FileNotFoundError:
+        return None
 
 
 def _newest(folder: os.DirEntry[str]) -> datetime | None:

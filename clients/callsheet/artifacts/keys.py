@@ -17,6 +17,10 @@ _PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
         r"projects/[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}/tasks/[0-9a-f-]{36}"
         rf"/[1-9][0-9]{{0,9}}-[0-9a-f]{{{DIGEST_DIGITS}}}\.[a-z0-9]{{1,10}}"
     ),
+    "upload": re.compile(
+        r"projects/[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}/uploads"
+        rf"/[0-9a-f]{{{DIGEST_DIGITS}}}\.[a-z0-9]{{1,10}}"
+    ),
 }
 
 
@@ -40,6 +44,17 @@ def project_folder(project: str) -> str:
 def task_folder(project: str, task_id: str) -> str:
     """Return where the artifacts of one task are."""
     return f"{project_folder(project)}/{require('task id', task_id)}"
+
+
+def upload_key(project: str, *, sha256: str, suffix: str) -> str:
+    """Return the name of what a client brought itself: the same bytes have the same one."""
+    name = f"{sha256[:DIGEST_DIGITS]}.{require('suffix', suffix)}"
+    return f"projects/{require('project', project)}/uploads/{name}"
+
+
+def require_readable(key: str) -> str:
+    """Return the key of an artifact or an upload; raises KeyRefused when it is neither's."""
+    return key if fits("upload", key) else require("key", key)
 
 
 def artifact_key(project: str, task_id: str, *, attempt: int, sha256: str, suffix: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,14 +16,28 @@ from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 from callsheet.artifacts.access import S3Access
 from callsheet.artifacts.errors import ArtifactNotFound, ArtifactStoreError, reason_of
-from callsheet.artifacts.folders import LocalTaskFolders, ObjectTaskFolders, TaskFolder, TaskFolders
-from callsheet.artifacts.keys import artifact_key, require, task_folder
+from callsheet.artifacts.folders import (
+    LocalTaskFolders,
+    ObjectTaskFolders,
+    StoredUpload,
+    TaskFolder,
+    TaskFolders,
+)
+from callsheet.artifacts.keys import (
+    artifact_key,
+    require,
+    require_readable,
+    task_folder,
+    upload_key,
+)
 from callsheet.artifacts.ownership import OWNER_KEY, StoreOwner, decoded_owner
 
-#: What is larger goes up in parts of this size, so many at a time: 32 MiB are held at most.
+#: What is larger is written in parts of this size, so many at a time: 32 MiB are held at most.
 PART: Final = 8 * 2**20
 _PARTS_AT_A_TIME: Final = 4
 _READ: Final = 2**20
+#: What a reader holds at a time.
+_PIECE: Final = 2**18
 #: The digest is in the key, so what stands under it never changes.
 _CACHING: Final = "max-age=31536000, immutable"
 
@@ -69,37 +83,44 @@ class ArtifactStore:
         """Store the bytes, or the file's, and return their name; all are kept afterwards, or none.
 
         Putting the same bytes for the same attempt again changes nothing. What is larger than PART
-        goes to an object store in parts.
+        is written in parts.
         """
         with _translated("an artifact could not be stored"):
             sha256, size = _measured(content)
         key = artifact_key(project, task_id, attempt=attempt, sha256=sha256, suffix=suffix)
-        attributes = {
-            "Content-Type": require("media type", media_type),
-            "Cache-Control": _CACHING,
-        }
-        with _translated("an artifact could not be stored"):
-            if self._root is not None:
-                # Temporary file and rename in obstore; it offers no fsync, so that is ours.
-                obstore.put(self._store, key, content, use_multipart=False)
-                _sync(self._root, key)
-            else:
-                obstore.put(
-                    self._store,
-                    key,
-                    content,
-                    attributes=attributes,
-                    use_multipart=size > PART,
-                    chunk_size=PART,
-                    max_concurrency=_PARTS_AT_A_TIME,
-                )
-        return StoredArtifact(key, f"{self._public_url}/{key}", sha256, size)
+        return self._written(content, key, sha256, size, media_type=media_type)
 
     def get(self, key: str) -> bytes:
         """Return the bytes under the key; raises ArtifactNotFound when there are none."""
         require("key", key)
         with _translated("an artifact could not be read", key=key):
             return bytes(obstore.get(self._store, key).bytes())
+
+    def put_upload(
+        self, content: Path, *, project: str, sha256: str, media_type: str, suffix: str
+    ) -> StoredArtifact:
+        """Store a file that a client brought, whose digest is known; all of it is kept, or nothing.
+
+        The same bytes of a project are one upload, which is then as new as its last time.
+        """
+        key = upload_key(project, sha256=sha256, suffix=suffix)
+        return self._written(content, key, sha256, content.stat().st_size, media_type=media_type)
+
+    async def size(self, key: str) -> int:
+        """Return how many bytes stand under the key; raises ArtifactNotFound."""
+        require_readable(key)
+        with _translated("an artifact could not be read", key=key):
+            return (await obstore.head_async(self._store, key))["size"]
+
+    async def read(self, key: str, *, start: int, end: int) -> AsyncGenerator[bytes]:
+        """Yield the bytes from *start* up to *end*, part by part; raises ArtifactNotFound."""
+        require_readable(key)
+        if start >= end:
+            return
+        with _translated("an artifact could not be read", key=key):
+            found = await obstore.get_async(self._store, key, options={"range": (start, end)})
+            async for chunk in found.stream(min_chunk_size=_PIECE):
+                yield bytes(chunk)
 
     def fetch(self, key: str, into: IO[bytes], *, limit: int) -> str:
         """Write what stands under the key into a file, part by part; return its SHA-256 digest.
@@ -158,10 +179,42 @@ class ArtifactStore:
                     raise ArtifactStoreError(f"{key} is no artifact of task {task_id}")
                 self._folders.delete(key)
 
+    def list_uploads(self) -> Iterator[StoredUpload]:
+        """Yield every upload once, with the time it was last brought."""
+        with _translated("the uploads could not be listed"):
+            yield from self._folders.uploads()
+
+    def delete_upload(self, upload: StoredUpload) -> None:
+        """Delete an upload; one that is gone is no error."""
+        with _translated("an upload could not be deleted"):
+            self._folders.delete(upload.key)
+
     def delete_task_folder(self, project: str, task_id: str) -> None:
         """Delete all that a task stored; a folder that is gone is no error."""
         with _translated("the artifacts of a task could not be deleted"):
             self._folders.delete_folder(task_folder(project, task_id))
+
+    def _written(
+        self, content: bytes | Path, key: str, sha256: str, size: int, *, media_type: str
+    ) -> StoredArtifact:
+        attributes = {
+            "Content-Type": require("media type", media_type),
+            "Cache-Control": _CACHING,
+        }
+        with _translated("an artifact could not be stored"):
+            obstore.put(
+                self._store,
+                key,
+                content,
+                attributes=attributes if self._root is None else None,
+                use_multipart=size > PART,
+                chunk_size=PART,
+                max_concurrency=_PARTS_AT_A_TIME,
+            )
+            if self._root is not None:
+                # obstore writes beside and renames; it offers no fsync, so that is ours.
+                _sync(self._root, key)
+        return StoredArtifact(key, f"{self._public_url}/{key}", sha256, size)
 
     @cached_property
     def _store(self) -> ObjectStore:

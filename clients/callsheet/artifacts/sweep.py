@@ -62,6 +62,23 @@ async def sweep(
     return report
 
 
+async def sweep_uploads(store: ArtifactStore, *, older_than: timedelta, now: datetime) -> int:
+    """Delete uploads that nobody brought again for so long, and return how many there were.
+
+    Raises ArtifactStoreError.
+    """
+    return await asyncio.to_thread(_sweep_uploads, store, older_than=older_than, now=now)
+
+
+def _sweep_uploads(store: ArtifactStore, *, older_than: timedelta, now: datetime) -> int:
+    deleted = 0
+    for upload in store.list_uploads():
+        if now - upload.modify_time >= older_than:
+            store.delete_upload(upload)
+            deleted += 1
+    return deleted
+
+
 def _next_batch(folders: Iterator[TaskFolder]) -> list[TaskFolder]:
     return list(islice(folders, BATCH))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy as copy_of
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeAlias, overload
 
 from google.protobuf.message import Message
 
+from callsheet.client.access import AsyncAccess
 from callsheet.client.batch import batches
-from callsheet.client.connection import Connection
+from callsheet.client.connection import Channel, Connection
 from callsheet.client.errors import CallError, FailedPrecondition, WaitTimeout
 from callsheet.client.handle import AsyncTaskHandle, Output
 from callsheet.client.limits import DEFAULT_OUTAGE, DEFAULT_TIMEOUT, DEFAULT_WAIT
@@ -25,6 +27,7 @@ from callsheet.client.submission import (
 from callsheet.client.task_types import task_type_of
 from callsheet.client.trace import checked_trace_parent
 from callsheet.client.watch import Watch, WatchCursor, read_task
+from callsheet.client.watch_many import WatchFilter, WatchMany
 from callsheet.v1 import task_pb2, task_service_pb2, task_spec_pb2
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ _WAIT_STEP: Final = timedelta(seconds=30)
 _WAIT_GRACE: Final = timedelta(seconds=5)
 
 
-class AsyncTaskClient(AsyncOperations):
+class AsyncTaskClient(AsyncAccess, AsyncOperations):
     """Talks to one control plane; safe for any number of coroutines of one loop.
 
     ``async with AsyncTaskClient("127.0.0.1:50051", key=key) as client: …``
@@ -74,9 +77,27 @@ class AsyncTaskClient(AsyncOperations):
 
         Raises ValueError for an empty address or a key that cannot be one.
         """
-        connection = Connection(address, key=key, tls=tls, backoff=backoff)
+        connection = Connection(Channel(address, tls=tls), key=key, backoff=backoff)
         super().__init__(connection, project=project, timeout=timeout)
         self._outage_timeout = outage_timeout
+
+    def with_key(self, key: str, *, project: str | None = None) -> AsyncTaskClient:
+        """Return a client that calls with another key, or a ticket, over the same channel.
+
+        It has this one's settings, and its project unless another is named. Closing it leaves the
+        channel open; closing this one ends both.
+
+        Raises ValueError for a key that cannot be one.
+        """
+        copy = copy_of(self)
+        copy._connection = self._connection.with_key(key)  # noqa: SLF001  # its own kind
+        copy._project = self._project if project is None else project  # noqa: SLF001  # its own kind
+        return copy
+
+    @property
+    def connection(self) -> Connection:
+        """The raw stubs, and how to call them; for those who pass on requests of others."""
+        return self._connection
 
     async def __aenter__(self) -> Self:
         return self
@@ -250,6 +271,42 @@ class AsyncTaskClient(AsyncOperations):
             call_timeout=self._timeout,
             trace_parent=checked_trace_parent(trace_parent),
         ).events()
+
+    def watch_tasks(
+        self,
+        *,
+        cursor: str = "",
+        snapshot_size: int | None = None,
+        timeout: timedelta | None = None,
+        trace_parent: str | None = None,
+        **wanted: Unpack[WatchFilter],
+    ) -> AsyncGenerator[task_service_pb2.WatchTasksResponse, None]:
+        """Yield what happens to the tasks of a project that fit: first those there are, then facts.
+
+        Each response has a snapshot, the snapshot's end, an event or nothing but a cursor. Facts
+        come once and in the order of the log; of signals the newest. With the ``cursor`` of an
+        earlier response it goes on behind it, without a snapshot. Broken streams are resumed; a
+        snapshot that broke off begins anew. It ends with the ``timeout``; None: when it is left.
+
+        Raises DataLoss when what follows the cursor is no longer kept or the epoch changed,
+        Unavailable when the plane is away for longer than the outage timeout, and any other
+        CallError at once.
+        """
+        request = task_service_pb2.WatchTasksRequest(
+            project=wanted.get("project") or self._project,
+            cursor=cursor,
+            states=wanted.get("states", ()),
+            task_types=wanted.get("task_types", ()),
+            task_ids=wanted.get("task_ids", ()),
+            snapshot_size=snapshot_size,
+        )
+        return WatchMany(
+            connection=self._connection,
+            request=request,
+            timeout=timeout,
+            outage_timeout=self._outage_timeout,
+            trace_parent=checked_trace_parent(trace_parent),
+        ).responses()
 
     async def cancel(self, task_id: str, *, reason: str = "") -> task_pb2.Task:
         """Ask a task to stop and return it.

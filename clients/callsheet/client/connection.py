@@ -15,12 +15,17 @@ from grpc import aio
 from callsheet.client.errors import from_rpc_error
 from callsheet.client.retry import Backoff, BackoffPolicy, retrying
 from callsheet.client.trace import checked_trace_parent
-from callsheet.v1 import operations_service_pb2_grpc, task_service_pb2_grpc
+from callsheet.v1 import (
+    access_service_pb2_grpc,
+    operations_service_pb2_grpc,
+    task_service_pb2_grpc,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from datetime import timedelta
 
+    from callsheet.v1.access_service_pb2_grpc import AccessServiceAsyncStub
     from callsheet.v1.operations_service_pb2_grpc import OperationsServiceAsyncStub
     from callsheet.v1.task_service_pb2_grpc import TaskServiceAsyncStub
 
@@ -45,37 +50,91 @@ _CHANNEL_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
 _LOOPBACK: Final = ("127.", "localhost", "[::1]", "unix:", "ipv4:127.", "ipv6:[::1]")
 
 
+class Channel:
+    """A gRPC channel, opened with the first call on the loop that makes it, and its stubs."""
+
+    def __init__(self, address: str, *, tls: grpc.ChannelCredentials | None = None) -> None:
+        self.address = address
+        self._tls = tls
+        self._stubs: _Stubs | None = None
+        self._closed = False
+
+    @property
+    def stubs(self) -> _Stubs:
+        """The stubs of all services. Raises RuntimeError once it is closed."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if self._stubs is None:
+            self._stubs = _Stubs(_new_channel(self.address, tls=self._tls))
+        return self._stubs
+
+    async def close(self) -> None:
+        """Close it; calls under way are cancelled. Closing twice is no error."""
+        self._closed = True
+        stubs, self._stubs = self._stubs, None
+        if stubs is not None:
+            await stubs.channel.close()
+
+
+class _Stubs:
+    """The raw stubs over one channel, made once: each makes an object for each of its methods."""
+
+    def __init__(self, channel: aio.Channel) -> None:
+        self.channel = channel
+        self.tasks: TaskServiceAsyncStub = task_service_pb2_grpc.TaskServiceStub(channel)
+        self.operations: OperationsServiceAsyncStub = (
+            operations_service_pb2_grpc.OperationsServiceStub(channel)
+        )
+        self.access: AccessServiceAsyncStub = access_service_pb2_grpc.AccessServiceStub(channel)
+
+
 class Connection:
-    """The channel, opened with the first call on the loop that makes it."""
+    """One key's calls over a channel."""
 
     def __init__(
         self,
-        address: str,
+        channel: Channel,
         *,
         key: str,
-        tls: grpc.ChannelCredentials | None = None,
         backoff: BackoffPolicy | None = None,
+        shared: bool = False,
     ) -> None:
-        if not address:
+        """*shared*: the channel is somebody else's, and stays open when this is closed.
+
+        Raises ValueError for an empty address or a key that cannot be one.
+        """
+        if not channel.address:
             raise ValueError("the address must not be empty")
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             raise ValueError("the API key must be printable ASCII without spaces")
-        self.address = address
+        self._channel = channel
         self._key = key
-        self._tls = tls
         self._backoff = backoff or BackoffPolicy()
-        self._channel: aio.Channel | None = None
-        self._closed = False
+        self._shared = shared
+
+    @property
+    def address(self) -> str:
+        """The address of the control plane."""
+        return self._channel.address
 
     @property
     def tasks(self) -> TaskServiceAsyncStub:
         """The raw stub of TaskService."""
-        return task_service_pb2_grpc.TaskServiceStub(self._open_channel())
+        return self._channel.stubs.tasks
 
     @property
     def operations(self) -> OperationsServiceAsyncStub:
         """The raw stub of OperationsService."""
-        return operations_service_pb2_grpc.OperationsServiceStub(self._open_channel())
+        return self._channel.stubs.operations
+
+    @property
+    def access(self) -> AccessServiceAsyncStub:
+        """The raw stub of AccessService."""
+        return self._channel.stubs.access
+
+    def with_key(self, key: str) -> Connection:
+        """Return another key's calls over the same channel. Raises ValueError."""
+        return Connection(self._channel, key=key, backoff=self._backoff, shared=True)
 
     def new_backoff(self) -> Backoff:
         """Return a fresh back-off of this connection's policy."""
@@ -139,18 +198,9 @@ class Connection:
             call.cancel()
 
     async def close(self) -> None:
-        """Close the channel; calls under way are cancelled. Closing twice is no error."""
-        self._closed = True
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            await channel.close()
-
-    def _open_channel(self) -> aio.Channel:
-        if self._closed:
-            raise RuntimeError("the client is closed")
-        if self._channel is None:
-            self._channel = _new_channel(self.address, tls=self._tls)
-        return self._channel
+        """Close the channel, if it is this connection's own. Closing twice is no error."""
+        if not self._shared:
+            await self._channel.close()
 
     def _metadata(self, trace_parent: str | None) -> tuple[tuple[str, str], ...]:
         return (

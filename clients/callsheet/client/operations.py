@@ -1,4 +1,4 @@
-"""What operators ask: queues, workers, and the deliveries of webhooks."""
+"""What operators ask: queues, workers, performance, and the deliveries of webhooks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from callsheet.client.calls import AsyncCalls
 from callsheet.v1 import operations_service_pb2 as operations
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
     from typing import Unpack
-
-    from callsheet.client.connection import Connection
 
 #: Where a delivery is in its life.
 DeliveryWord: TypeAlias = Literal["waiting", "delivered", "dead"]
@@ -28,6 +27,17 @@ DELIVERY_STATES: Final[Mapping[DeliveryWord, operations.DeliveryState.ValueType]
             "dead": operations.DELIVERY_STATE_DEAD,
         }
     )
+)
+
+#: A stretch of time that ends now.
+WindowWord: TypeAlias = Literal["hour", "day"]
+
+#: The contract's words for it.
+WINDOWS: Final[Mapping[WindowWord, operations.PerformanceWindow.ValueType]] = MappingProxyType(
+    {
+        "hour": operations.PERFORMANCE_WINDOW_HOUR,
+        "day": operations.PERFORMANCE_WINDOW_DAY,
+    }
 )
 
 #: Deliveries of one call that lists, and of one that replays: the most that the contract allows.
@@ -50,13 +60,8 @@ class DeliveryOptions(TypedDict, total=False):
     created_before: datetime
 
 
-class AsyncOperations:
+class AsyncOperations(AsyncCalls):
     """The operators' side of the client; every call needs the role operate."""
-
-    def __init__(self, connection: Connection, *, project: str, timeout: timedelta) -> None:
-        self._connection = connection
-        self._project = project
-        self._timeout = timeout
 
     async def queues(self) -> Sequence[operations.Queue]:
         """Return the queues of all task types, by name."""
@@ -75,6 +80,82 @@ class AsyncOperations:
             timeout=self._timeout,
         )
         return response.workers
+
+    async def pause_queue(self, queue: str) -> operations.Queue:
+        """Let no worker claim tasks of a queue any more; return the queue. Raises CallError."""
+        response = await self._connection.call(
+            self._connection.operations.PauseQueue,
+            operations.PauseQueueRequest(queue=queue),
+            timeout=self._timeout,
+        )
+        return response.queue
+
+    async def resume_queue(self, queue: str) -> operations.Queue:
+        """Let workers claim tasks of a queue again; return the queue. Raises CallError."""
+        response = await self._connection.call(
+            self._connection.operations.ResumeQueue,
+            operations.ResumeQueueRequest(queue=queue),
+            timeout=self._timeout,
+        )
+        return response.queue
+
+    async def pause_worker(self, worker_id: str) -> operations.Worker:
+        """Ask a worker to claim no more tasks; return it as it was last heard of.
+
+        Raises CallError.
+        """
+        response = await self._connection.call(
+            self._connection.operations.PauseWorker,
+            operations.PauseWorkerRequest(worker_id=worker_id),
+            timeout=self._timeout,
+        )
+        return response.worker
+
+    async def resume_worker(self, worker_id: str) -> operations.Worker:
+        """Ask a worker to claim tasks again; return it as it was last heard of.
+
+        Raises CallError.
+        """
+        response = await self._connection.call(
+            self._connection.operations.ResumeWorker,
+            operations.ResumeWorkerRequest(worker_id=worker_id),
+            timeout=self._timeout,
+        )
+        return response.worker
+
+    async def drain_worker(self, worker_id: str) -> operations.Worker:
+        """Ask a worker to let what it runs end, and then to end itself; return it as last heard of.
+
+        Raises CallError.
+        """
+        response = await self._connection.call(
+            self._connection.operations.DrainWorker,
+            operations.DrainWorkerRequest(worker_id=worker_id),
+            timeout=self._timeout,
+        )
+        return response.worker
+
+    async def performance(
+        self, *, window: WindowWord = "hour", project: str = ""
+    ) -> operations.GetPerformanceResponse:
+        """Return how tasks fared of late, by task type and by queue, in total and over time.
+
+        Without a ``project`` those of all projects are counted. Raises CallError.
+        """
+        return await self._connection.call(
+            self._connection.operations.GetPerformance,
+            operations.GetPerformanceRequest(project=project, window=WINDOWS[window]),
+            timeout=self._timeout,
+        )
+
+    async def log_readers(self) -> Sequence[operations.LogReader]:
+        """Return the durable readers of the log, by name. Raises CallError."""
+        response = await self._connection.call(
+            self._connection.operations.ListLogReaders,
+            operations.ListLogReadersRequest(),
+            timeout=self._timeout,
+        )
+        return response.readers
 
     async def deliveries(self, task_id: str) -> Sequence[operations.Delivery]:
         """Return the webhook deliveries of a task, oldest first. Raises TaskNotFound, CallError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy as copy_of
 from typing import TYPE_CHECKING, TypeAlias, overload
 
 from google.protobuf.message import Message
@@ -14,17 +15,24 @@ from callsheet.client.loop_thread import LoopThread
 from callsheet.v1 import task_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
     from datetime import timedelta
     from types import TracebackType
     from typing import Self, Unpack
 
     import grpc
 
-    from callsheet.client.operations import DeliveryOptions
+    from callsheet.client.access import RoleWord
+    from callsheet.client.operations import DeliveryOptions, WindowWord
     from callsheet.client.retry import BackoffPolicy
     from callsheet.client.submission import Submission, SubmitOptions
-    from callsheet.v1 import operations_service_pb2, task_event_pb2
+    from callsheet.client.watch_many import WatchFilter
+    from callsheet.v1 import (
+        access_service_pb2,
+        operations_service_pb2,
+        task_event_pb2,
+        task_service_pb2,
+    )
 
 #: What became of one submission of many: its handle, or why it was refused.
 Submitted: TypeAlias = TaskHandle[Message] | CallError
@@ -59,6 +67,14 @@ class TaskClient:
             backoff=backoff,
         )
         self._loop = LoopThread("callsheet-client")
+        self._shared = False
+
+    def with_key(self, key: str, *, project: str | None = None) -> TaskClient:
+        """Return a client that calls with another key, or a ticket, over the same channel."""
+        copy = copy_of(self)
+        copy._client = self._client.with_key(key, project=project)  # noqa: SLF001  # its own kind
+        copy._shared = True  # noqa: SLF001  # its own kind
+        return copy
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +89,7 @@ class TaskClient:
 
     def close(self) -> None:
         """Close the connection and end the background thread. Closing twice is no error."""
-        if not self._loop.stopped:
+        if not self._shared and not self._loop.stopped:
             self._loop.run(self._client.close())
             self._loop.stop()
 
@@ -163,6 +179,21 @@ class TaskClient:
             self._client.watch(task_id, after_sequence=after_sequence, epoch=epoch, timeout=timeout)
         )
 
+    def watch_tasks(
+        self,
+        *,
+        cursor: str = "",
+        snapshot_size: int | None = None,
+        timeout: timedelta | None = None,
+        **wanted: Unpack[WatchFilter],
+    ) -> Generator[task_service_pb2.WatchTasksResponse, None, None]:
+        """Yield what happens to the tasks of a project that fit: those there are, then facts."""
+        return self._loop.iterate(
+            self._client.watch_tasks(
+                cursor=cursor, snapshot_size=snapshot_size, timeout=timeout, **wanted
+            )
+        )
+
     def cancel(self, task_id: str, *, reason: str = "") -> task_pb2.Task:
         """Ask a task to stop and return it."""
         return self._loop.run(self._client.cancel(task_id, reason=reason))
@@ -182,6 +213,23 @@ class TaskClient:
         retrying = self._client.retry(task_id, output=output or Message, request_id=request_id)
         return TaskHandle(self._loop.run(retrying), self._loop)
 
+    def principal(self) -> access_service_pb2.Principal:
+        """Return whom the client's key or ticket stands for."""
+        return self._loop.run(self._client.principal())
+
+    def create_ticket(
+        self,
+        *,
+        time_to_live: timedelta | None = None,
+        roles: Iterable[RoleWord] = (),
+        projects: Iterable[str] = (),
+    ) -> access_service_pb2.CreateTicketResponse:
+        """Return a new ticket: it is sent like a key, and allows a part of what the key does."""
+        making = self._client.create_ticket(
+            time_to_live=time_to_live, roles=roles, projects=projects
+        )
+        return self._loop.run(making)
+
     def queues(self) -> Sequence[operations_service_pb2.Queue]:
         """Return the queues of all task types, by name."""
         return self._loop.run(self._client.queues())
@@ -189,6 +237,36 @@ class TaskClient:
     def workers(self) -> Sequence[operations_service_pb2.Worker]:
         """Return the live workers, by id."""
         return self._loop.run(self._client.workers())
+
+    def pause_queue(self, queue: str) -> operations_service_pb2.Queue:
+        """Let no worker claim tasks of a queue any more; return the queue."""
+        return self._loop.run(self._client.pause_queue(queue))
+
+    def resume_queue(self, queue: str) -> operations_service_pb2.Queue:
+        """Let workers claim tasks of a queue again; return the queue."""
+        return self._loop.run(self._client.resume_queue(queue))
+
+    def pause_worker(self, worker_id: str) -> operations_service_pb2.Worker:
+        """Ask a worker to claim no more tasks; return it as it was last heard of."""
+        return self._loop.run(self._client.pause_worker(worker_id))
+
+    def resume_worker(self, worker_id: str) -> operations_service_pb2.Worker:
+        """Ask a worker to claim tasks again; return it as it was last heard of."""
+        return self._loop.run(self._client.resume_worker(worker_id))
+
+    def drain_worker(self, worker_id: str) -> operations_service_pb2.Worker:
+        """Ask a worker to let what it runs end, and then to end itself; return it as last heard."""
+        return self._loop.run(self._client.drain_worker(worker_id))
+
+    def performance(
+        self, *, window: WindowWord = "hour", project: str = ""
+    ) -> operations_service_pb2.GetPerformanceResponse:
+        """Return how tasks fared of late, by task type and by queue, in total and over time."""
+        return self._loop.run(self._client.performance(window=window, project=project))
+
+    def log_readers(self) -> Sequence[operations_service_pb2.LogReader]:
+        """Return the durable readers of the log, by name."""
+        return self._loop.run(self._client.log_readers())
 
     def deliveries(self, task_id: str) -> Sequence[operations_service_pb2.Delivery]:
         """Return the webhook deliveries of a task, oldest first."""

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 #: The version of TaskEvent that this client understands.
 EVENT_VERSION: Final = 1
 
-# A stream is renewed after this time, so that one whose peer fell silent cannot last.
-_STREAM_LIMIT: Final = timedelta(minutes=10)
-# No attempt to connect lasts this long: a stream that did was up, even if it told nothing.
-_WAS_UP: Final = timedelta(seconds=15)
+#: A stream is renewed after this time, so that one whose peer fell silent cannot last.
+STREAM_LIMIT: Final = timedelta(minutes=10)
+#: No attempt to connect lasts this long: a stream that did was up, even if it told nothing.
+WAS_UP: Final = timedelta(seconds=15)
 
 
 @dataclass
@@ -115,7 +115,7 @@ class Watch:
         deadline = Deadline(self.timeout)
         outage = Outage(limit=self.outage_timeout, backoff=self.connection.new_backoff())
         while True:
-            up = Deadline(_WAS_UP)
+            up = Deadline(WAS_UP)
             try:
                 async with aclosing(self._stream(deadline)) as responses:
                     async for response in responses:
@@ -144,7 +144,7 @@ class Watch:
         return self.connection.stream(
             self.connection.tasks.WatchTask,
             request,
-            timeout=min(deadline.remaining(), _STREAM_LIMIT),
+            timeout=min(deadline.remaining(), STREAM_LIMIT),
             trace_parent=self.trace_parent,
         )
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from callsheet.broker.gate import Gate
 from callsheet.broker.slots import Slots
 from callsheet.ledger.attempts import Attempts
 from callsheet.ledger.errors import LedgerError, LedgerUnavailable
@@ -28,7 +29,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 class Claimer:
     """Keeps one resource class busy: claims what there is room for, never more.
 
-    *deliver* takes what a claim started; *shuffle* reorders candidates that others were faster at.
+    *deliver* takes what a claim started; *shuffle* reorders candidates that others were faster at;
+    while *gate* is shut it claims nothing.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Claimer:
         device: str,
         deliver: Callable[[Sequence[Task]], None],
         shuffle: Callable[[Sequence[Candidate]], list[Candidate]],
+        gate: Gate | None = None,
     ) -> None:
         self._attempts = attempts
         self._store = store
@@ -49,6 +52,7 @@ class Claimer:
         self._device = device
         self._deliver = deliver
         self._shuffle = shuffle
+        self._gate = gate or Gate()
 
     async def run(self) -> None:
         """Claim until cancelled. A claim under way when cancelled is finished and delivered."""
@@ -69,7 +73,7 @@ class Claimer:
         """Claim once, and return what to try next; sleep when nothing is ready."""
         loop = asyncio.get_running_loop()
         before = loop.time()
-        await self._slots.some_free()
+        await self._may_claim()
         if loop.time() - before > HINTS_STAY_GOOD.total_seconds():
             candidates = ()
         # Shielded: a cancelled claim may have started attempts that somebody must know of.
@@ -86,6 +90,14 @@ class Claimer:
             return ()
         woken = await self._store.await_wake(self._queues, timeout=LONGEST_SLEEP)
         return () if woken is None else (woken,)
+
+    async def _may_claim(self) -> None:
+        """Wait for a free slot, and an open gate."""
+        while True:
+            await self._slots.some_free()
+            if self._gate.is_open:
+                return
+            await self._gate.opened()
 
     async def _claim(self, candidates: Sequence[Candidate]) -> tuple[int, tuple[Candidate, ...]]:
         free = self._slots.free

@@ -143,7 +143,7 @@ class _Edge:
             started = monotonic()
             try:
                 request, call = await self._open(content, context)
-                async with aclosing(serve(request, call)) as responses:
+                async with self._standing(context), aclosing(serve(request, call)) as responses:
                     async for response in responses:
                         await context.write(response)
             except Exception as error:  # noqa: BLE001  # whatever it is, the client is told and it is logged
@@ -154,13 +154,19 @@ class _Edge:
 
     async def _open(self, content: bytes, context: Context) -> tuple[Message, Call]:
         """Return the decoded request, and the call; the key comes before anything else."""
-        metadata = cast("Metadata", context.invocation_metadata() or ())
+        metadata = _metadata(context)
         principal = _NOBODY if self._public else await self._authentication.principal(metadata)
         try:
             request = self._request.FromString(content)
         except DecodeError:
             raise MessageMalformed(self._request.DESCRIPTOR.full_name) from None
         return request, Call(principal, metadata, context)
+
+    def _standing(self, context: Context) -> AbstractAsyncContextManager[object]:
+        """Return what ends a stream whose key or ticket no longer stands."""
+        if self._public:
+            return _ENDS_BY_ITSELF
+        return self._authentication.standing(_metadata(context))
 
     async def _refuse(
         self, error: Exception, context: Context, *, limit: timedelta, started: float
@@ -196,6 +202,10 @@ def _patience(context: Context, seconds: float) -> AbstractAsyncContextManager[o
     if remaining is not None and remaining <= seconds:
         return _ENDS_BY_ITSELF
     return asyncio.timeout(seconds)
+
+
+def _metadata(context: Context) -> Metadata:
+    return cast("Metadata", context.invocation_metadata() or ())
 
 
 def _since(started: float) -> float:

@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from callsheet.internal.v1.record_pb2 import EventRecord
 from callsheet.ledger.acceptance import Outcome, ReuseWish, SubmitCommand
+from callsheet.ledger.access import Principal
 from callsheet.ledger.codec import STATE_FROM_PROTO, STATE_TO_PROTO
 from callsheet.ledger.delivery_model import STATE_FROM_PROTO as DELIVERY_STATE_FROM_PROTO
 from callsheet.ledger.delivery_model import STATE_TO_PROTO as DELIVERY_STATE_TO_PROTO
@@ -37,10 +38,17 @@ from callsheet.ledger.model import (
     Usage,
 )
 from callsheet.ledger.overview import QueueView
+from callsheet.ledger.snapshots import WatchFilter
+from callsheet.ledger.tickets import ROLE_TO_PROTO
 from callsheet.ledger.waiting import Wait, WaitReason
-from callsheet.v1 import operations_service_pb2, task_pb2, task_service_pb2
+from callsheet.v1 import (
+    access_service_pb2,
+    operations_service_pb2,
+    task_pb2,
+    task_service_pb2,
+)
 from callsheet.v1.task_event_pb2 import TaskEvent
-from callsheet.v1.task_service_pb2 import ListTasksRequest, SubmitTaskRequest
+from callsheet.v1.task_service_pb2 import ListTasksRequest, SubmitTaskRequest, WatchTasksRequest
 
 #: The version of TaskEvent's meaning.
 EVENT_VERSION: Final = 1
@@ -80,6 +88,17 @@ def to_filter(request: ListTasksRequest) -> TaskFilter:
     """Return which tasks a checked request asks for."""
     state = STATE_FROM_PROTO[request.state] if request.state else None
     return TaskFilter(request.project, state, request.task_type)
+
+
+def to_watch_filter(request: WatchTasksRequest) -> WatchFilter:
+    """Return which tasks a checked request wants to watch."""
+    return WatchFilter(
+        request.project,
+        frozenset(STATE_FROM_PROTO[state] for state in request.states),
+        frozenset(request.task_types),
+        # A UUID is the same in capitals; the ledger knows it in small letters.
+        frozenset(task_id.lower() for task_id in request.task_ids),
+    )
 
 
 def to_delivery_filter(message: operations_service_pb2.DeliveryFilter) -> DeliveryFilter:
@@ -171,6 +190,7 @@ OUTCOMES: Final[Mapping[Outcome, task_service_pb2.SubmitOutcome.ValueType]] = {
 def queue_to_proto(queue: QueueView) -> operations_service_pb2.Queue:
     """Return the contract's form of a queue."""
     return operations_service_pb2.Queue(
+        pause_time=None if queue.pause_time is None else timestamp(queue.pause_time),
         name=queue.name,
         task_types=queue.task_types,
         ready=queue.ready,
@@ -206,6 +226,18 @@ def delivery_to_proto(record: DeliveryRecord) -> operations_service_pb2.Delivery
         message.next_try_time.CopyFrom(timestamp(record.next_try_time))
     if record.end_time is not None:
         message.end_time.CopyFrom(timestamp(record.end_time))
+    return message
+
+
+def principal_to_proto(principal: Principal) -> access_service_pb2.Principal:
+    """Return the contract's form of whoever calls."""
+    message = access_service_pb2.Principal(
+        key_id=principal.key_id,
+        projects=sorted(principal.projects),
+        roles=sorted(ROLE_TO_PROTO[role] for role in principal.roles),
+    )
+    if principal.expire_time is not None:
+        _set_time(message.expire_time, principal.expire_time)
     return message
 
 

@@ -56,6 +56,10 @@ MEANINGS: Final[Mapping[type[Refused], Meaning]] = MappingProxyType(
         errors.ProjectNotFound: Meaning(_C.NOT_FOUND, "PROJECT_NOT_FOUND"),
         errors.RoleMissing: Meaning(_C.PERMISSION_DENIED, "ROLE_MISSING"),
         errors.KeyInvalid: Meaning(_C.UNAUTHENTICATED, "KEY_INVALID"),
+        errors.KeyNeeded: Meaning(_C.PERMISSION_DENIED, "KEY_NEEDED"),
+        errors.TicketExpired: Meaning(_C.UNAUTHENTICATED, "TICKET_EXPIRED"),
+        errors.QueueNotFound: Meaning(_C.NOT_FOUND, "QUEUE_NOT_FOUND"),
+        errors.WorkerNotFound: Meaning(_C.NOT_FOUND, "WORKER_NOT_FOUND"),
         errors.InvalidField: Meaning(_C.INVALID_ARGUMENT, "FIELD_INVALID"),
         errors.ModelUnknown: Meaning(_C.INVALID_ARGUMENT, "MODEL_NOT_FOUND"),
         errors.RequestIdReused: Meaning(_C.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
@@ -74,9 +78,9 @@ MEANINGS: Final[Mapping[type[Refused], Meaning]] = MappingProxyType(
         errors.UnknownVersion: Meaning(_C.INTERNAL, "VERSION_UNKNOWN"),
         refusals.MessageMalformed: Meaning(_C.INVALID_ARGUMENT, "MESSAGE_MALFORMED"),
         refusals.DeadlinePassed: Meaning(_C.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
-        refusals.NotServed: Meaning(_C.UNIMPLEMENTED, "NOT_IMPLEMENTED"),
         refusals.ServiceUnknown: Meaning(_C.NOT_FOUND, "SERVICE_NOT_FOUND"),
         refusals.ShuttingDown: Meaning(_C.UNAVAILABLE, "SHUTTING_DOWN"),
+        refusals.WatchersFull: Meaning(_C.RESOURCE_EXHAUSTED, "WATCHERS_FULL"),
         refusals.Defect: Meaning(_C.INTERNAL, "INTERNAL"),
     }
 )

@@ -1,7 +1,7 @@
 """One tail of the log and one ear for signals feed all watchers of this process."""
 
 import asyncio
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import timedelta
 from typing import Final, cast
@@ -10,6 +10,8 @@ import structlog
 
 from callsheet.control.convert import fact_to_proto, signal_to_proto
 from callsheet.control.errors import Refused
+from callsheet.control.feed import Feed
+from callsheet.control.feed_inbox import FeedInbox
 from callsheet.control.inbox import Fact, Inbox, Signal
 from callsheet.control.pulse import Pulse
 from callsheet.control.refusals import ShuttingDown
@@ -23,6 +25,10 @@ from callsheet.ledger.errors import (
     UnknownVersion,
 )
 from callsheet.ledger.log import Log, LogEntry
+from callsheet.ledger.position import Position
+from callsheet.ledger.sightings import Sightings
+from callsheet.ledger.snapshots import WatchFilter
+from callsheet.ledger.store import Store
 from callsheet.v1.task_service_pb2 import WatchTaskResponse
 
 #: How long watchers wait for a ledger that is away before they are told so.
@@ -40,16 +46,18 @@ _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 
 
 class Hub:
-    """Hands each fact and signal to the inboxes of its task's watchers.
+    """Hands each fact and signal to the inboxes of its task's watchers, and to the feed.
 
     It reads the log only while somebody watches. Whenever it may have missed something (the link
     broke, the log was trimmed or rewound) all inboxes fall behind, and their watchers read the
-    store: it never has to know what it missed.
+    store, or the log from where they are: it never has to know what it missed.
     """
 
-    def __init__(self, log: Log, pulse: Pulse, *, outage: timedelta = OUTAGE) -> None:
+    def __init__(self, log: Log, store: Store, pulse: Pulse, *, outage: timedelta = OUTAGE) -> None:
         self._log = log
         self._pulse = pulse
+        #: Feeds those who watch many tasks.
+        self.feed = Feed(Sightings(store), pulse)
         self._outage = outage.total_seconds()
         self._inboxes: dict[str, set[Inbox]] = {}
         self._wanted = asyncio.Event()
@@ -60,8 +68,8 @@ class Hub:
 
     @property
     def watchers(self) -> int:
-        """How many watchers there are."""
-        return sum(len(inboxes) for inboxes in self._inboxes.values())
+        """How many watchers there are of one task, or of many."""
+        return sum(len(inboxes) for inboxes in self._inboxes.values()) + self.feed.watchers
 
     @property
     def is_linked(self) -> bool:
@@ -71,7 +79,7 @@ class Hub:
     @property
     def backlog(self) -> int:
         """How many facts are kept for watchers that have not taken them."""
-        return sum(len(inbox) for inbox in self._all())
+        return sum(len(inbox) for inbox in self._all()) + self.feed.backlog
 
     @contextmanager
     def subscribe(self, task_id: str) -> Generator[Inbox]:
@@ -90,6 +98,15 @@ class Hub:
             inboxes.discard(inbox)
             if not inboxes:
                 del self._inboxes[task_id]
+
+    @contextmanager
+    def subscribe_many(self, wanted: WatchFilter) -> Generator[FeedInbox]:
+        """Return an inbox that gets what happens to all tasks that fit. Raises WatchersFull."""
+        with self.feed.subscribe(wanted) as inbox:
+            self._wanted.set()
+            if self._is_closed:
+                inbox.end(ShuttingDown())
+            yield inbox
 
     def shut_down(self) -> None:
         """End every watcher, and those to come, so that their clients go on elsewhere."""
@@ -112,7 +129,7 @@ class Hub:
                 self._is_linked = False
             except LedgerUnavailable as error:
                 self._note_outage(error)
-            if self._inboxes:
+            if self._is_watched:
                 await asyncio.sleep(PAUSE.total_seconds())
 
     async def _follow(self) -> None:
@@ -123,11 +140,14 @@ class Hub:
         self._lost_at = None
         for inbox in self._all():
             inbox.fall_behind()
-        while self._inboxes:
+        self.feed.fall_behind(Position.parse(position))
+        while self._is_watched:
             entries = await self._log.after(position, limit=_READ_ENTRIES, timeout=_READ_TIMEOUT)
             for entry in entries:
                 self._deliver(entry)
                 position = entry.position
+            # Also while nobody watches many: who begins to is told from where the log is.
+            await self._feed_many(entries)
         self._is_linked = False
         self._wanted.clear()
 
@@ -137,8 +157,8 @@ class Hub:
             try:
                 async with aclosing(self._log.signals()) as signals:
                     async for content in signals:
-                        self._signal(content)
-                        if not self._inboxes:
+                        await self._signal(content)
+                        if not self._is_watched:
                             break
             except LedgerUnavailable:
                 await asyncio.sleep(PAUSE.total_seconds())
@@ -155,14 +175,20 @@ class Hub:
         for inbox in inboxes:
             inbox.put(fact)
 
-    def _signal(self, content: bytes) -> None:
+    async def _feed_many(self, entries: Sequence[LogEntry]) -> None:
+        if self.feed.watchers:
+            await self.feed.deliver(entries)
+        elif entries:
+            self.feed.position = Position.parse(entries[-1].position)
+
+    async def _signal(self, content: bytes) -> None:
         try:
             record = parse_signal(content)
         except UnknownVersion as error:
             _log.warning("signal_dropped", reason=str(error))
             return
         inboxes = self._inboxes.get(record.task_id)
-        if not inboxes:
+        if not inboxes and not self.feed.watchers:
             return
         event = signal_to_proto(
             progress_of(record),
@@ -172,8 +198,10 @@ class Hub:
         )
         payload = WatchTaskResponse(event=event).SerializeToString()
         signal = Signal(record.sequence, record.attempt, payload)
-        for inbox in inboxes:
+        for inbox in inboxes or ():
             inbox.tell(signal)
+        if self.feed.watchers:
+            await self.feed.signal(record, signal)
 
     def _note_outage(self, error: LedgerError) -> None:
         now = asyncio.get_running_loop().time()
@@ -188,6 +216,11 @@ class Hub:
 
     def _end_all(self, reason: Refused) -> None:
         _end(self._all(), reason)
+        self.feed.end_all(reason)
+
+    @property
+    def _is_watched(self) -> bool:
+        return bool(self._inboxes) or self.feed.watchers > 0
 
     def _all(self) -> list[Inbox]:
         return [inbox for inboxes in self._inboxes.values() for inbox in inboxes]

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from callsheet.control.access_service import AccessService
 from callsheet.control.authentication import Authentication
 from callsheet.control.callbacks import CallbackRules
 from callsheet.control.calls import Calls, ServicePlan
@@ -24,20 +25,24 @@ from callsheet.control.server import AddressTaken, Server
 from callsheet.control.task_service import LIMITS, TaskService
 from callsheet.control.validation import Validation
 from callsheet.control.watching import Watching
+from callsheet.control.watching_many import WatchingMany
 from callsheet.ledger.catalog import task_types
+from callsheet.ledger.credentials import Credentials
 from callsheet.ledger.delivery_overview import DeliveryOverview
 from callsheet.ledger.errors import LedgerUnavailable
 from callsheet.ledger.kept_deliveries import KeptDeliveries
 from callsheet.ledger.ledger import Ledger
+from callsheet.ledger.log_readers import LogReaders
 from callsheet.ledger.model import NO_TIME
 from callsheet.ledger.overview import Overview
+from callsheet.ledger.performance import Performance
 from callsheet.ledger.redis_cell import RedisCell, redis_cell
 from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
 from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.models import CatalogueInvalid, load_catalogue
 from callsheet.runtime.redis import RedisUnfit, check_ledger_server, connect
 from callsheet.runtime.settings import Settings, load_settings_or_exit
-from callsheet.v1 import operations_service_pb2, task_service_pb2
+from callsheet.v1 import access_service_pb2, operations_service_pb2, task_service_pb2
 
 #: The commit lane, the tail and the ear for signals have one each; the others are for reads.
 CONNECTIONS: Final = 32
@@ -53,6 +58,7 @@ _REFUSALS: Final = (AddressTaken, CatalogueInvalid, LedgerUnavailable, RedisErro
 
 _TASK_SERVICE: Final = task_service_pb2.DESCRIPTOR.services_by_name["TaskService"]
 _OPERATIONS_SERVICE: Final = operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"]
+_ACCESS_SERVICE: Final = access_service_pb2.DESCRIPTOR.services_by_name["AccessService"]
 _HEALTH_SERVICE: Final = cast("ServiceDescriptor", health_pb2.DESCRIPTOR.services_by_name["Health"])
 
 
@@ -123,19 +129,23 @@ async def running_control(settings: Settings, redis: Redis) -> AsyncGenerator[Co
     cell = redis_cell(redis, settings.cell, patience=PATIENCE)
     pulse = Pulse(cell.log)
     await pulse.look()
-    hub = Hub(cell.log, pulse)
-    health = Health([_TASK_SERVICE.full_name, _OPERATIONS_SERVICE.full_name])
+    hub = Hub(cell.log, cell.store, pulse)
+    health = Health(
+        [_TASK_SERVICE.full_name, _OPERATIONS_SERVICE.full_name, _ACCESS_SERVICE.full_name]
+    )
     health.set(pulse.answers)
     pulse.on_look.append(health.set)
-    plans = _plans(settings, cell, hub=hub, pulse=pulse, health=health)
-    calls = Calls(Authentication(cell.connection, cell.keys))
+    credentials = Credentials(cell.connection, cell.keys)
+    plans = _plans(settings, cell, credentials, hub=hub, pulse=pulse, health=health)
+    authentication = Authentication(credentials)
+    calls = Calls(authentication)
     server = Server(
         settings.grpc_address,
         [calls.handler(plan) for plan in plans],
         reflected=[plan.descriptor.full_name for plan in plans] if settings.grpc_reflection else (),
     )
     await server.start()
-    duties = asyncio.create_task(_do_duties(hub, pulse))
+    duties = asyncio.create_task(_do_duties(hub, pulse, authentication))
     try:
         yield Control(server=server, health=health, hub=hub, pulse=pulse, duties=duties)
     finally:
@@ -144,14 +154,21 @@ async def running_control(settings: Settings, redis: Redis) -> AsyncGenerator[Co
         await asyncio.wait({duties}, timeout=_CLOSING.total_seconds())
 
 
-async def _do_duties(hub: Hub, pulse: Pulse) -> None:
+async def _do_duties(hub: Hub, pulse: Pulse, authentication: Authentication) -> None:
     async with asyncio.TaskGroup() as duties:
+        duties.create_task(authentication.run())
         duties.create_task(hub.run())
         duties.create_task(pulse.run())
 
 
 def _plans(
-    settings: Settings, cell: RedisCell, *, hub: Hub, pulse: Pulse, health: Health
+    settings: Settings,
+    cell: RedisCell,
+    credentials: Credentials,
+    *,
+    hub: Hub,
+    pulse: Pulse,
+    health: Health,
 ) -> tuple[ServicePlan, ...]:
     catalog = task_types()
     ledger = Ledger(cell.writer(retention=settings.retention), catalog)
@@ -162,12 +179,22 @@ def _plans(
     models = load_catalogue(settings.models_file)
     validation = Validation(catalog, models, callbacks)
     watching = Watching(ledger, hub, pulse)
+    watching_many = WatchingMany(ledger, cell.log, hub, pulse)
     digests = SpecDigests(catalog, models)
-    tasks = TaskService(ledger, overview, validation, watching, pulse, digests=digests)
+    tasks = TaskService(
+        ledger, overview, validation, watching, watching_many, pulse=pulse, digests=digests
+    )
     deliveries = DeliveryOverview(cell.store, KeptDeliveries(cell.connection, cell.keys))
-    operations = OperationsService(overview, deliveries, validation)
+    operations = OperationsService(
+        overview,
+        deliveries,
+        validation,
+        performance=Performance(cell.connection, cell.keys, catalog),
+        readers=LogReaders(cell.connection, cell.keys, cell.log),
+    )
     return (
         ServicePlan(descriptor=_TASK_SERVICE, servicer=tasks, limits=LIMITS),
         ServicePlan(descriptor=_OPERATIONS_SERVICE, servicer=operations),
+        ServicePlan(descriptor=_ACCESS_SERVICE, servicer=AccessService(credentials, validation)),
         ServicePlan(descriptor=_HEALTH_SERVICE, servicer=health, public=True),
     )

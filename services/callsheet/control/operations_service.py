@@ -4,18 +4,36 @@ from typing import Final
 
 from callsheet.control.calls import Call
 from callsheet.control.convert import delivery_to_proto, queue_to_proto, to_delivery_filter
+from callsheet.control.performance import WINDOWS, performance_to_proto
 from callsheet.control.validation import Validation
 from callsheet.ledger.delivery_overview import DeliveryOverview, Replayed
+from callsheet.ledger.log_readers import LogReaders
 from callsheet.ledger.overview import Overview
+from callsheet.ledger.performance import Performance
+from callsheet.ledger.registry import Wish
 from callsheet.v1.operations_service_pb2 import (
+    DrainWorkerRequest,
+    DrainWorkerResponse,
+    GetPerformanceRequest,
+    GetPerformanceResponse,
     ListDeliveriesRequest,
     ListDeliveriesResponse,
+    ListLogReadersRequest,
+    ListLogReadersResponse,
     ListQueuesRequest,
     ListQueuesResponse,
     ListWorkersRequest,
     ListWorkersResponse,
+    PauseQueueRequest,
+    PauseQueueResponse,
+    PauseWorkerRequest,
+    PauseWorkerResponse,
     ReplayDeliveriesRequest,
     ReplayDeliveriesResponse,
+    ResumeQueueRequest,
+    ResumeQueueResponse,
+    ResumeWorkerRequest,
+    ResumeWorkerResponse,
 )
 
 #: What the contract says of a page and a replay whose size is left out.
@@ -27,11 +45,19 @@ class OperationsService:
     """Serves callsheet.v1.OperationsService."""
 
     def __init__(
-        self, overview: Overview, deliveries: DeliveryOverview, validation: Validation
+        self,
+        overview: Overview,
+        deliveries: DeliveryOverview,
+        validation: Validation,
+        *,
+        performance: Performance,
+        readers: LogReaders,
     ) -> None:
         self._overview = overview
         self._deliveries = deliveries
         self._validation = validation
+        self._performance = performance
+        self._readers = readers
 
     async def ListQueues(self, request: ListQueuesRequest, call: Call) -> ListQueuesResponse:
         """Answer the queues of all task types."""
@@ -41,6 +67,52 @@ class OperationsService:
     async def ListWorkers(self, request: ListWorkersRequest, call: Call) -> ListWorkersResponse:
         """Answer the live workers."""
         return ListWorkersResponse(workers=await self._overview.workers(call.principal))
+
+    async def PauseQueue(self, request: PauseQueueRequest, call: Call) -> PauseQueueResponse:
+        """Let nobody claim tasks of a queue."""
+        self._validation.check(request)
+        queue = await self._overview.pause_queue(call.principal, request.queue)
+        return PauseQueueResponse(queue=queue_to_proto(queue))
+
+    async def ResumeQueue(self, request: ResumeQueueRequest, call: Call) -> ResumeQueueResponse:
+        """Let tasks of a queue be claimed again."""
+        self._validation.check(request)
+        queue = await self._overview.resume_queue(call.principal, request.queue)
+        return ResumeQueueResponse(queue=queue_to_proto(queue))
+
+    async def PauseWorker(self, request: PauseWorkerRequest, call: Call) -> PauseWorkerResponse:
+        """Ask a worker to claim nothing."""
+        self._validation.check(request)
+        worker = await self._overview.wish(call.principal, request.worker_id, Wish.PAUSE)
+        return PauseWorkerResponse(worker=worker)
+
+    async def ResumeWorker(self, request: ResumeWorkerRequest, call: Call) -> ResumeWorkerResponse:
+        """Ask a worker to claim again."""
+        self._validation.check(request)
+        worker = await self._overview.wish(call.principal, request.worker_id, None)
+        return ResumeWorkerResponse(worker=worker)
+
+    async def DrainWorker(self, request: DrainWorkerRequest, call: Call) -> DrainWorkerResponse:
+        """Ask a worker to end when nothing runs in it any more."""
+        self._validation.check(request)
+        worker = await self._overview.wish(call.principal, request.worker_id, Wish.DRAIN)
+        return DrainWorkerResponse(worker=worker)
+
+    async def GetPerformance(
+        self, request: GetPerformanceRequest, call: Call
+    ) -> GetPerformanceResponse:
+        """Answer how tasks fared of late."""
+        self._validation.check(request)
+        report = await self._performance.report(
+            call.principal, project=request.project, window=WINDOWS[request.window]
+        )
+        return performance_to_proto(report)
+
+    async def ListLogReaders(
+        self, request: ListLogReadersRequest, call: Call
+    ) -> ListLogReadersResponse:
+        """Answer the durable readers of the log."""
+        return ListLogReadersResponse(readers=await self._readers.all(call.principal))
 
     async def ListDeliveries(
         self, request: ListDeliveriesRequest, call: Call

@@ -3,9 +3,9 @@
 EdgeRefusal
 ├── MessageMalformed    the request's bytes are no message of the contract
 ├── DeadlinePassed      the call took longer than a call may
-├── NotServed           the contract names the call, but no part of the plane serves it yet
 ├── ServiceUnknown      a health check names a service that is not served here
 ├── ShuttingDown        this server is about to end; another one, or the next, answers
+├── WatchersFull        as many watch many tasks as this server takes
 └── Defect              something went wrong that is nobody's fault but ours
 """
 
@@ -33,14 +33,6 @@ class DeadlinePassed(EdgeRefusal):
         self.seconds = seconds
 
 
-class NotServed(EdgeRefusal):
-    """The contract names the call, but no part of the plane serves it yet."""
-
-    def __init__(self, method: str) -> None:
-        super().__init__(f"{method} is not served yet")
-        self.method = method
-
-
 class ServiceUnknown(EdgeRefusal):
     """A health check names a service that is not served here."""
 
@@ -56,6 +48,16 @@ class ShuttingDown(EdgeRefusal):
 
     def __init__(self) -> None:
         super().__init__("this server is shutting down: ask again")
+
+
+class WatchersFull(EdgeRefusal):
+    """As many watch many tasks as this server takes."""
+
+    retry_delay = timedelta(seconds=5)
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"this server takes no more than {limit} watchers of many tasks")
+        self.limit = limit
 
 
 class Defect(EdgeRefusal):

@@ -1,18 +1,25 @@
 """TaskService: decode, one question, encode."""
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
 from callsheet.control.calls import Call
-from callsheet.control.convert import OUTCOMES, task_to_proto, to_command, to_filter
+from callsheet.control.convert import (
+    OUTCOMES,
+    task_to_proto,
+    to_command,
+    to_filter,
+    to_watch_filter,
+)
 from callsheet.control.digests import SpecDigests
 from callsheet.control.pulse import Pulse
-from callsheet.control.refusals import NotServed
 from callsheet.control.submissions import Submissions
 from callsheet.control.validation import Validation
 from callsheet.control.watching import Watching
+from callsheet.control.watching_many import WatchingMany
 from callsheet.ledger.ledger import Ledger, Reading
 from callsheet.ledger.model import Task
 from callsheet.ledger.overview import Overview
@@ -38,6 +45,7 @@ from callsheet.v1.task_service_pb2 import (
 
 DEFAULT_WAIT: Final = timedelta(seconds=30)
 DEFAULT_PAGE_SIZE: Final = 50
+DEFAULT_SNAPSHOT_SIZE: Final = 200
 
 #: Methods that may take longer than other calls.
 LIMITS: Final[Mapping[str, timedelta]] = MappingProxyType(
@@ -58,14 +66,16 @@ class TaskService:
         overview: Overview,
         validation: Validation,
         watching: Watching,
-        pulse: Pulse,
+        watching_many: WatchingMany,
         *,
+        pulse: Pulse,
         digests: SpecDigests,
     ) -> None:
         self._ledger = ledger
         self._overview = overview
         self._validation = validation
         self._watching = watching
+        self._watching_many = watching_many
         self._pulse = pulse
         self._digests = digests
         self._submissions = Submissions(ledger, validation, digests)
@@ -126,9 +136,15 @@ class TaskService:
     async def WatchTasks(
         self, request: WatchTasksRequest, call: Call
     ) -> AsyncGenerator[bytes, None]:
-        """Refuse: no part of the plane serves it yet."""
-        raise NotServed("WatchTasks")
-        yield b""
+        """Yield the tasks that fit, and what happens to them, as serialised responses."""
+        self._validation.check_watch(request)
+        size = request.snapshot_size if request.HasField("snapshot_size") else DEFAULT_SNAPSHOT_SIZE
+        responses = self._watching_many.responses(
+            call.principal, to_watch_filter(request), cursor=request.cursor, snapshot_size=size
+        )
+        async with aclosing(responses):
+            async for response in responses:
+                yield response
 
     async def CancelTask(self, request: CancelTaskRequest, call: Call) -> CancelTaskResponse:
         """Ask a task to stop."""

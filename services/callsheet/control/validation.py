@@ -11,7 +11,7 @@ from callsheet.control.times import malformed_times
 from callsheet.ledger.catalog import TaskType
 from callsheet.ledger.errors import InvalidField, ModelUnknown
 from callsheet.runtime.models import Catalogue, UnknownModel
-from callsheet.v1.task_service_pb2 import ListTasksRequest, SubmitTaskRequest
+from callsheet.v1.task_service_pb2 import ListTasksRequest, SubmitTaskRequest, WatchTasksRequest
 
 #: Characters of a map's key that a path shows.
 _KEY_SHOWN: Final = 64
@@ -54,10 +54,20 @@ class Validation:
     def check_list(self, request: ListTasksRequest) -> None:
         """Check the request of a list. Raises InvalidField."""
         self.check(request)
-        if request.task_type and request.task_type not in self._task_types:
+        if request.task_type:
+            self._check_type("task_type", request.task_type)
+
+    def check_watch(self, request: WatchTasksRequest) -> None:
+        """Check the request of a watch of many tasks. Raises InvalidField."""
+        self.check(request)
+        for place, task_type in enumerate(request.task_types):
+            self._check_type(f"task_types[{place}]", task_type)
+
+    def _check_type(self, path: str, task_type: str) -> None:
+        if task_type not in self._task_types:
             known = ", ".join(sorted(self._task_types))
-            problem = f"there is no task type {request.task_type!r}; known are {known}"
-            raise InvalidField((("task_type", problem),))
+            problem = f"there is no task type {task_type!r}; known are {known}"
+            raise InvalidField(((path, problem),))
 
     def _check_models(self, request: SubmitTaskRequest) -> None:
         kind = self._task_types[request.spec.WhichOneof("input") or ""]

@@ -1,6 +1,7 @@
 """Who asks, and what they may do."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 from callsheet.ledger.errors import ProjectNotFound, RoleMissing
@@ -16,11 +17,13 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whoever an API key stands for."""
+    """Whoever an API key, or a ticket made with it, stands for."""
 
     key_id: str
     projects: frozenset[str]
     roles: frozenset[Role]
+    #: When the ticket expires. None: it is a key.
+    expire_time: datetime | None = None
 
     def require(self, role: Role) -> None:
         """Raise RoleMissing unless the principal has the role."""

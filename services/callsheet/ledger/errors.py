@@ -6,6 +6,10 @@ LedgerError
 ├── ProjectNotFound        the principal has no such project
 ├── RoleMissing            the principal may not do this
 ├── KeyInvalid             the API key is unknown or revoked
+├── KeyNeeded              a ticket cannot do this
+├── TicketExpired          the ticket's time is over
+├── QueueNotFound          no queue of that name
+├── WorkerNotFound         no live worker of that id
 ├── InvalidField           a field breaks a rule that the contract's text states
 ├── ModelUnknown           the input names a model that is not in the catalogue
 ├── RequestIdReused        the request_id made another task
@@ -70,6 +74,36 @@ class KeyInvalid(LedgerError):
     def __init__(self, *, missing: bool = False) -> None:
         super().__init__("no API key was sent" if missing else "the API key is not valid")
         self.missing = missing
+
+
+class KeyNeeded(LedgerError):
+    """A ticket cannot do this: it takes the key itself."""
+
+    def __init__(self) -> None:
+        super().__init__("a ticket cannot make tickets: it takes the key itself")
+
+
+class TicketExpired(LedgerError):
+    """The ticket's time is over."""
+
+    def __init__(self) -> None:
+        super().__init__("the ticket has expired")
+
+
+class QueueNotFound(LedgerError):
+    """There is no queue of that name."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"there is no queue {queue}")
+        self.queue = queue
+
+
+class WorkerNotFound(LedgerError):
+    """There is no live worker of that id."""
+
+    def __init__(self, worker_id: str) -> None:
+        super().__init__(f"there is no worker {worker_id}")
+        self.worker_id = worker_id
 
 
 class InvalidField(LedgerError):

@@ -28,6 +28,8 @@ WAKES_KEPT: Final = 64
 _ATTEMPT: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
 #: Words that wait on a worker's control list; the renewal tells what fell off.
 CONTROL_KEPT: Final = 1024
+#: The word that concerns the worker itself: operators wish something of it. No task has this id.
+WORKER_WORD: Final = ("worker", 0)
 
 
 class Keys:
@@ -49,7 +51,11 @@ class Keys:
         self.graph_dead = f"{self.prefix}graph:dead"  # HASH epoch/id/sequence → time, reason
         self.workers = f"{self.prefix}workers"  # HASH worker id → worker record
         self.workers_seen = f"{self.prefix}workers:seen"  # ZSET worker id → time
+        self.worker_wishes = f"{self.prefix}workers:wishes"  # HASH worker id → pause or drain
+        self.paused = f"{self.prefix}queues:paused"  # HASH queue → when operators paused it
+        self.counted = f"{self.prefix}performance:counted"  # STRING how far the log was counted
         self.api_keys = f"{self.prefix}keys"  # HASH key id → key record
+        self.ticket_secret = f"{self.prefix}tickets:secret"  # STRING made once: signs tickets
         self.reuse_counts = f"{self.prefix}reuse:counts"  # HASH <task type>:<what> → how often
         self.delivery_projects = (
             f"{self.prefix}deliveries:projects"  # ZSET project → first due time
@@ -135,6 +141,13 @@ class Keys:
     def media_lock(self, name: str) -> str:
         """STRING: the task that is uploading bytes of this name just now."""
         return f"{self.prefix}media:lock:{name}"
+
+    def performance(self, length: str, start: int) -> str:
+        """HASH: <project>/<task type>/<measure>, /<queue>/<measure> → how much; expires.
+
+        *start* is of the bucket, in seconds since 1970.
+        """
+        return f"{self.prefix}performance:{length}:{start}"
 
     def hold(self, role: str) -> str:
         """HASH: holder, until; who has a role that one holder has at a time."""

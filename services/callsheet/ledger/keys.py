@@ -78,7 +78,7 @@ async def create_key(
 async def list_keys(redis: Redis, *, cell: str) -> list[KeyRecord]:
     """Return what is kept of every key, oldest first."""
     reply = await RedisConnection(redis).command("HVALS", Keys(cell).api_keys)
-    records = [_decode(content) for content in cast("list[bytes]", reply)]
+    records = [read_key(content) for content in cast("list[bytes]", reply)]
     return sorted(records, key=lambda record: record.create_time)
 
 
@@ -93,13 +93,23 @@ async def recognise(connection: RedisConnection, keys: Keys, text: str) -> Princ
     Raises:
         KeyInvalid: the text is empty, malformed, unknown or revoked.
     """
+    content = await connection.command("HGET", keys.api_keys, key_id_of(text))
+    return principal_of(cast("bytes | None", content), text)
+
+
+def key_id_of(text: str) -> str:
+    """Return the id that a key's text begins with. Raises KeyInvalid when it is no key's text."""
     match = _TEXT.fullmatch(text)
     if match is None:
         raise KeyInvalid(missing=not text)
-    content = await connection.command("HGET", keys.api_keys, match[1])
+    return match[1]
+
+
+def principal_of(content: bytes | None, text: str) -> Principal:
+    """Return whoever a key's text stands for, by what is kept of its id. Raises KeyInvalid."""
     if content is None:
         raise KeyInvalid
-    record = _decode(cast("bytes", content))
+    record = read_key(content)
     if not compare_digest(record.digest, _digest(text)):
         raise KeyInvalid
     return record.principal
@@ -123,7 +133,8 @@ def _encode(record: KeyRecord) -> str:
     )
 
 
-def _decode(content: bytes) -> KeyRecord:
+def read_key(content: bytes) -> KeyRecord:
+    """Return what is kept of a key."""
     fields = cast("Mapping[str, object]", json.loads(content))
     return KeyRecord(
         key_id=str(fields["key_id"]),

@@ -11,7 +11,7 @@ from callsheet.ledger import machine
 from callsheet.ledger.acceptance import Accepted, Prepared, ReuseWish, SubmitCommand, accepted
 from callsheet.ledger.access import Principal, Role
 from callsheet.ledger.catalog import TaskType
-from callsheet.ledger.codec import decode_task, parse_signal, progress_of, project_of
+from callsheet.ledger.codec import project_of
 from callsheet.ledger.errors import (
     LedgerError,
     LedgerFull,
@@ -20,8 +20,10 @@ from callsheet.ledger.errors import (
 )
 from callsheet.ledger.ids import requested_task_id
 from callsheet.ledger.listing import Listing, Page, TaskFilter
-from callsheet.ledger.model import Progress, ReuseTerms, Submission, Task
+from callsheet.ledger.model import ReuseTerms, Submission, Task
+from callsheet.ledger.reading import Reading, reading_of
 from callsheet.ledger.reuse import Reuse
+from callsheet.ledger.snapshots import Snapshot, Snapshots, WatchFilter
 from callsheet.ledger.store import Stored
 from callsheet.ledger.writer import Writer
 
@@ -31,14 +33,6 @@ FACTS: Final = 256
 ADMISSION_SHARE: Final = 0.8
 #: Submissions between two looks at the store's memory: at 64 KiB each, 16 MiB.
 SUBMISSIONS_A_LOOK: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A task as it is, with the newest progress anybody reported."""
-
-    task: Task
-    progress: Progress | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +53,7 @@ class Ledger:
         self._writer = writer
         self._catalog = catalog
         self._listing = Listing(writer.store, writer.keys)
+        self._snapshots = Snapshots(writer.store, writer.keys)
         self._reuse = Reuse(writer)
         self._unlooked = SUBMISSIONS_A_LOOK
         self._looking = asyncio.Lock()
@@ -106,7 +101,7 @@ class Ledger:
     async def get(self, principal: Principal, task_id: str) -> Reading:
         """Return the task as it is. Raises TaskNotFound."""
         principal.require(Role.READ)
-        return _reading(await self._stored(principal, task_id))
+        return reading_of(await self._stored(principal, task_id))
 
     async def page(
         self, principal: Principal, wanted: TaskFilter, *, page_size: int, page_token: str
@@ -133,12 +128,25 @@ class Ledger:
         stored = await self._stored(principal, task_id)
         if after > stored.sequence:
             raise SequenceAhead(task_id, after, stored.sequence)
-        return Watchable(_reading(stored), _facts_at_hand(stored, after))
+        return Watchable(reading_of(stored), _facts_at_hand(stored, after))
+
+    def watched(self, principal: Principal, wanted: WatchFilter) -> WatchFilter:
+        """Return what a principal who wants to watch tasks may watch: those of a project.
+
+        Raises:
+            ProjectNotFound: the principal has no such project, or several and none is named.
+        """
+        principal.require(Role.READ)
+        return replace(wanted, project=principal.project(wanted.project))
+
+    def snapshot(self, watched: WatchFilter, *, size: int) -> Snapshot:
+        """Return what reads the tasks there are of what the principal may watch."""
+        return self._snapshots.take(watched, size=size)
 
     async def cancel(self, principal: Principal, task_id: str, *, reason: str) -> Task:
         """Ask the task to stop. Raises IllegalTransition when it is final."""
         principal.require(Role.SUBMIT)
-        task = _reading(await self._stored(principal, task_id)).task
+        task = reading_of(await self._stored(principal, task_id)).task
         return await self._writer.change(
             task, lambda task: machine.request_cancel(task, reason=reason)
         )
@@ -148,7 +156,7 @@ class Ledger:
     ) -> Task:
         """Submit a task's spec anew. Raises IllegalTransition unless it FAILED or was CANCELLED."""
         principal.require(Role.SUBMIT)
-        task = _reading(await self._stored(principal, task_id)).task
+        task = reading_of(await self._stored(principal, task_id)).task
         submission = replace(machine.retry(task), trace_parent=trace_parent)
         await self._admit(1)
         prepared = self._commit(submission, request_id)
@@ -237,15 +245,6 @@ def _terms(wish: ReuseWish | None, kind: TaskType) -> ReuseTerms | None:
     if wish is None or kind.cache_ttl is None:
         return None
     return ReuseTerms(wish.digest, kind.cache_ttl, wish.models)
-
-
-def _reading(stored: Stored) -> Reading:
-    progress = progress_of(parse_signal(stored.progress)) if stored.progress else None
-    task = decode_task(stored)
-    # A new attempt starts from nothing: an older attempt's progress says nothing of it.
-    if progress is not None and task.start_time and progress.update_time < task.start_time:
-        progress = None
-    return Reading(task, progress)
 
 
 def _facts_at_hand(stored: Stored, after: int) -> tuple[bytes, ...] | None:

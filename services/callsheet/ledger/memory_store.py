@@ -102,6 +102,8 @@ class MemoryStore:
         for candidate in () if started else claim.candidates:
             if len(started) == claim.count:
                 break
+            if claim.queues[candidate.queue] in self._cell.counts[self._keys.paused]:
+                continue
             was_ready = self._ready(claim, candidate).pop(candidate.task_id, None) is not None
             if was_ready and candidate.task_id in self._cell.tasks:
                 started.append(self._start(candidate.task_id, claim, now))
@@ -161,6 +163,18 @@ class MemoryStore:
     async def counts(self, key: str) -> dict[str, int]:
         """Return how often each member of a hash was counted."""
         return dict(self._cell.counts[key])
+
+    async def pause(self, queue: str) -> None:
+        """Let nobody claim tasks of the queue, from now on."""
+        self._cell.counts[self._keys.paused].setdefault(queue, self._cell.clock())
+
+    async def resume(self, queue: str) -> None:
+        """Let tasks of the queue be claimed again, and wake who waits for them."""
+        if self._cell.counts[self._keys.paused].pop(queue, None) is not None:
+            ready = self._cell.ordered(self._keys.ready(queue))[:WAKES_KEPT]
+            if ready:
+                self._cell.lists[self._keys.wake(queue)] = deque(task_id for task_id, _ in ready)
+            await self._cell.tell()
 
     async def await_wake(self, queues: Sequence[str], *, timeout: timedelta) -> Candidate | None:
         """Wait for a wake-up of one of the queues; answer its hint, or None after the timeout."""
@@ -272,7 +286,9 @@ class MemoryStore:
     def _look(self, claim: Claim) -> tuple[Candidate, ...]:
         found: list[Candidate] = []
         for place, queue in enumerate(claim.queues if claim.window else ()):
-            ready = self._cell.ordered(self._keys.ready(queue))[: claim.window]
+            is_paused = queue in self._cell.counts[self._keys.paused]
+            waiting = [] if is_paused else self._cell.ordered(self._keys.ready(queue))
+            ready = waiting[: claim.window]
             found += (Candidate(place, task_id) for task_id, _ in ready)
             if not ready:
                 self._cell.lists[self._keys.wake(queue)].clear()

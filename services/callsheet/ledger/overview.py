@@ -1,18 +1,19 @@
-"""What operators may ask of the ledger: its queues and its workers."""
+"""What operators may ask of the ledger, and wish of it: its queues and its workers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from callsheet.ledger.access import Principal, Role
 from callsheet.ledger.catalog import TaskType
 from callsheet.ledger.codec import decode_task, project_of
+from callsheet.ledger.errors import QueueNotFound, WorkerNotFound
 from callsheet.ledger.index import REUSE_ANSWERS, Keys, reuse_count
 from callsheet.ledger.instants import instant
 from callsheet.ledger.model import NO_TIME, Task
-from callsheet.ledger.registry import Registry
+from callsheet.ledger.registry import Registry, Wish
 from callsheet.ledger.store import Store
-from callsheet.ledger.waiting import Wait, live_workers, why
+from callsheet.ledger.waiting import Wait, live_workers, slots_of, why
 from callsheet.v1.operations_service_pb2 import Worker
 
 
@@ -38,6 +39,8 @@ class QueueView:
     slots: int
     busy_slots: int
     reuse: tuple[ReuseCount, ...] = ()
+    #: When operators paused it; None: it is not paused.
+    pause_time: datetime | None = None
 
 
 class Overview:
@@ -74,7 +77,44 @@ class Overview:
         names = sorted({kind.queue for kind in self._catalog.values()})
         views = [await self._queue(name, workers, instant(now)) for name in names]
         counts = await self._store.counts(self._keys.reuse_counts)
-        return [replace(view, reuse=_reuse(view.task_types, counts)) for view in views]
+        paused = await self._store.counts(self._keys.paused)
+        return [
+            replace(
+                view,
+                reuse=_reuse(view.task_types, counts),
+                pause_time=instant(paused[view.name]) if view.name in paused else None,
+            )
+            for view in views
+        ]
+
+    async def pause_queue(self, principal: Principal, queue: str) -> QueueView:
+        """Let nobody claim tasks of a queue; return it as it is then. Raises QueueNotFound."""
+        return await self._changed(principal, queue, self._store.pause)
+
+    async def resume_queue(self, principal: Principal, queue: str) -> QueueView:
+        """Let tasks of a queue be claimed again; return it as it is then. Raises QueueNotFound."""
+        return await self._changed(principal, queue, self._store.resume)
+
+    async def wish(self, principal: Principal, worker_id: str, wish: Wish | None) -> Worker:
+        """Tell a worker what operators wish of it; None: nothing any more. Return it as last heard.
+
+        Raises WorkerNotFound.
+        """
+        principal.require(Role.OPERATE)
+        workers = await self.workers(principal)
+        found = next((worker for worker in workers if worker.id == worker_id), None)
+        if found is None or not await self._registry.wish(worker_id, wish):
+            raise WorkerNotFound(worker_id)
+        return found
+
+    async def _changed(
+        self, principal: Principal, queue: str, change: Callable[[str], Awaitable[None]]
+    ) -> QueueView:
+        principal.require(Role.OPERATE)
+        if all(kind.queue != queue for kind in self._catalog.values()):
+            raise QueueNotFound(queue)
+        await change(queue)
+        return next(view for view in await self.queues(principal) if view.name == queue)
 
     async def _own(self, principal: Principal, task_ids: Sequence[str]) -> set[str]:
         found = [stored for stored in await self._store.read(task_ids) if stored is not None]
@@ -83,21 +123,15 @@ class Overview:
     async def _queue(self, name: str, workers: Sequence[Worker], now: datetime) -> QueueView:
         kinds = sorted(kind.name for kind in self._catalog.values() if kind.queue == name)
         resource = self._catalog[kinds[0]].resource_class
-        serving = [worker for worker in workers if name in worker.queues and not worker.draining]
-        slots = [
-            slots
-            for worker in serving
-            for slots in worker.slots
-            if slots.resource_class == resource.value
-        ]
+        serving, slots, busy = slots_of(workers, name, resource)
         return QueueView(
             name=name,
             task_types=tuple(kinds),
             ready=await self._store.count(self._keys.ready(name)),
             oldest_wait=await self._oldest_wait(name, now),
-            workers=len(serving),
-            slots=sum(each.total for each in slots),
-            busy_slots=sum(each.busy for each in slots),
+            workers=serving,
+            slots=slots,
+            busy_slots=busy,
         )
 
     async def _oldest_wait(self, queue: str, now: datetime) -> timedelta | None:

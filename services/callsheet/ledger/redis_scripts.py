@@ -142,34 +142,38 @@ ADMIT: Final = _COMMIT
 # All other commits: work that was accepted can end even then.
 COMMIT: Final = "#!lua flags=allow-oom\n" + _COMMIT
 
-# Starts the first n candidates that are still ready; answers also what is ready next.
+# Starts the first n candidates that are still ready; answers also what is ready next. Of a paused
+# queue nothing is ready.
 #
-# KEYS[1]   log; KEYS[2] leases; then for each queue its ready set and its wake list; then one task
-#           hash for each candidate
+# KEYS[1]   log; KEYS[2] leases; KEYS[3] paused queues; then for each queue its ready set and its
+#           wake list; then one task hash for each candidate
 # ARGV      n, lease, number of queues, window (0 = do not look), event template, operation (its 8
-#           bytes in the template), then for each candidate: index of its queue from 1, task id
+#           bytes in the template), the queues by name, then for each candidate: index of its queue
+#           from 1, task id
 #           A candidate that is not ready, but was started by this operation, is answered again.
 # Returns   {now, {{id, sequence, record, event 1, event}…}, {{id, id…} for each queue}}
 CLAIM: Final = r"""#!lua flags=allow-oom
 local T = redis.call('TIME')
 local now = T[1] * 1000000 + T[2]
 local left, lease, queues, window = tonumber(ARGV[1]), now + ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local started, ready = {}, {}
+local first = 7 + queues
+local started, ready, paused = {}, {}, {}
+if queues > 0 then paused = redis.call('HMGET', KEYS[3], unpack(ARGV, 7, first - 1)) end
 -- Who is ready, one look a queue.
 local named, waits = {}, {}
-for i = 7, #ARGV, 2 do
+for i = first, #ARGV, 2 do
   local k = ARGV[i]
   if not named[k] then named[k] = {} end
   table.insert(named[k], ARGV[i+1])
 end
 for k, ids in pairs(named) do
-  local scores = redis.call('ZMSCORE', KEYS[1 + 2 * k], unpack(ids))
+  local scores = redis.call('ZMSCORE', KEYS[2 + 2 * k], unpack(ids))
   for n, id in ipairs(ids) do waits[id] = scores[n] end
 end
 -- A repeat answers what it started. First of all, so that it starts nothing else instead: another
 -- candidate may have become ready since.
-for i = 7, #ARGV, 2 do
-  local id, t = ARGV[i+1], KEYS[3 + 2 * queues + (i - 7) / 2]
+for i = first, #ARGV, 2 do
+  local id, t = ARGV[i+1], KEYS[4 + 2 * queues + (i - first) / 2]
   if not waits[id] then
     local q = redis.call('HGET', t, 'q')
     local e = q and redis.call('HGET', t, q)
@@ -181,10 +185,10 @@ for i = 7, #ARGV, 2 do
 end
 if #started > 0 then left = 0 end
 local taken, leases = {}, {}
-for i = 7, #ARGV, 2 do
+for i = first, #ARGV, 2 do
   if left == 0 then break end
-  local k, id, t = ARGV[i], ARGV[i+1], KEYS[3 + 2 * queues + (i - 7) / 2]
-  if waits[id] then
+  local k, id, t = ARGV[i], ARGV[i+1], KEYS[4 + 2 * queues + (i - first) / 2]
+  if waits[id] and not paused[tonumber(k)] then
     waits[id] = false
     if not taken[k] then taken[k] = {} end
     table.insert(taken[k], id)
@@ -201,16 +205,42 @@ for i = 7, #ARGV, 2 do
     end
   end
 end
-for k, ids in pairs(taken) do redis.call('ZREM', KEYS[1 + 2 * k], unpack(ids)) end
+for k, ids in pairs(taken) do redis.call('ZREM', KEYS[2 + 2 * k], unpack(ids)) end
 if #leases > 0 then redis.call('ZADD', KEYS[2], unpack(leases)) end
 if window ~= '0' then
   for k = 1, queues do
-    ready[k] = redis.call('ZRANGE', KEYS[1 + 2 * k], 0, window - 1)
+    ready[k] = {}
+    if not paused[k] then ready[k] = redis.call('ZRANGE', KEYS[2 + 2 * k], 0, window - 1) end
     -- at this instant every wake-up of an empty queue is stale
-    if #ready[k] == 0 then redis.call('DEL', KEYS[2 + 2 * k]) end
+    if #ready[k] == 0 then redis.call('DEL', KEYS[3 + 2 * k]) end
   end
 end
 return {string.format('%.0f', now), started, ready}
+"""
+
+# Lets nobody claim tasks of a queue; paused again, it stays paused since the first time.
+#
+# KEYS[1]   paused queues
+# ARGV[1]   queue
+# Returns   1 when it was not paused before, else 0
+PAUSE: Final = r"""#!lua flags=allow-oom
+local T = redis.call('TIME')
+return redis.call('HSETNX', KEYS[1], ARGV[1], string.format('%.0f', T[1] * 1000000 + T[2]))
+"""
+
+# Lets workers claim tasks of a queue again, and wakes as many as there are tasks ready.
+#
+# KEYS      paused queues, the queue's ready set, its wake list
+# ARGV      queue, the most wake-ups that may wait
+# Returns   1 when it was paused, else 0
+RESUME: Final = r"""#!lua flags=allow-oom
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+local ids = redis.call('ZRANGE', KEYS[2], 0, ARGV[2] - 1)
+if #ids > 0 then
+  redis.call('DEL', KEYS[3])
+  redis.call('RPUSH', KEYS[3], unpack(ids))
+end
+return 1
 """
 
 # Extends leases that still stand, expired ones included.
@@ -297,21 +327,38 @@ if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 """
 
-# Notes that a worker lives.
+# Notes that a worker lives, and tells what operators wish of it.
 #
-# KEYS      worker records, workers seen
+# KEYS      worker records, workers seen, wishes
 # ARGV      worker, record
-# Returns   1
+# Returns   {the wish, or ''}
 HEARTBEAT: Final = r"""#!lua flags=allow-oom
 local T = redis.call('TIME')
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[2], string.format('%.0f', T[1] * 1000000 + T[2]), ARGV[1])
+return {redis.call('HGET', KEYS[3], ARGV[1]) or ''}
+"""
+
+# Notes what operators wish of a worker, and tells it so. A worker that drains is not just paused.
+#
+# KEYS      worker records, wishes, the worker's control list
+# ARGV      worker, wish ('' = none any more), the word, the most words that may wait
+# Returns   1, or 0 when there is no such worker
+WISH: Final = r"""#!lua flags=allow-oom
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+if ARGV[2] == '' then
+  redis.call('HDEL', KEYS[2], ARGV[1])
+elseif ARGV[2] ~= 'pause' or redis.call('HGET', KEYS[2], ARGV[1]) ~= 'drain' then
+  redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+end
+if redis.call('RPUSH', KEYS[3], ARGV[3]) > tonumber(ARGV[4]) then redis.call('LPOP', KEYS[3]) end
+redis.call('EXPIRE', KEYS[3], 86400)
 return 1
 """
 
 # Lists the workers heard of lately, and forgets the others.
 #
-# KEYS      worker records, workers seen
+# KEYS      worker records, workers seen, wishes
 # ARGV[1]   how long ago is lately
 # Returns   {{record, seen time}…}
 WORKERS: Final = r"""#!lua flags=allow-oom
@@ -321,6 +368,7 @@ local gone = redis.call('ZRANGE', KEYS[2], '-inf', '(' .. since, 'BYSCORE', 'LIM
 for _, w in ipairs(gone) do
   redis.call('HDEL', KEYS[1], w)
   redis.call('ZREM', KEYS[2], w)
+  redis.call('HDEL', KEYS[3], w)
 end
 local out, seen = {}, redis.call('ZRANGE', KEYS[2], 0, 1023, 'WITHSCORES')
 for i = 1, #seen, 2 do

@@ -11,7 +11,17 @@ from callsheet.ledger.index import CONTROL_KEPT, WAKES_KEPT, Keys, Op, parse_wor
 from callsheet.ledger.instants import span
 from callsheet.ledger.lane import CommitLane
 from callsheet.ledger.redis_connection import RedisConnection, Word
-from callsheet.ledger.redis_scripts import ADMIT, CLAIM, COMMIT, DUE, HELD, READ, RENEW
+from callsheet.ledger.redis_scripts import (
+    ADMIT,
+    CLAIM,
+    COMMIT,
+    DUE,
+    HELD,
+    PAUSE,
+    READ,
+    RENEW,
+    RESUME,
+)
 from callsheet.ledger.store import (
     Applied,
     Candidate,
@@ -47,7 +57,7 @@ class RedisStore:
 
     async def claim(self, claim: Claim) -> Claimed:
         """Start attempts of candidates that are still ready. Without candidates: only look."""
-        keys: list[Word] = [self._keys.log, self._keys.leases]
+        keys: list[Word] = [self._keys.log, self._keys.leases, self._keys.paused]
         for queue in claim.queues:
             keys += (self._keys.ready(queue), self._keys.wake(queue))
         keys += (self._keys.task(candidate.task_id) for candidate in claim.candidates)
@@ -58,6 +68,7 @@ class RedisStore:
             claim.window,
             claim.template,
             struct.pack("<Q", claim.operation),
+            *claim.queues,
         ]
         for candidate in claim.candidates:
             arguments += (candidate.queue + 1, candidate.task_id)
@@ -139,6 +150,15 @@ class RedisStore:
         reply = await self._connection.command("HGETALL", key)
         found = cast("dict[bytes, bytes]", reply)
         return {member.decode(): int(count) for member, count in found.items()}
+
+    async def pause(self, queue: str) -> None:
+        """Let nobody claim tasks of the queue, from now on."""
+        await self._connection.number(PAUSE, [self._keys.paused], [queue])
+
+    async def resume(self, queue: str) -> None:
+        """Let tasks of the queue be claimed again, and wake who waits for them."""
+        places = [self._keys.paused, self._keys.ready(queue), self._keys.wake(queue)]
+        await self._connection.number(RESUME, places, [queue, WAKES_KEPT])
 
     async def await_wake(self, queues: Sequence[str], *, timeout: timedelta) -> Candidate | None:
         """Wait for a wake-up of one of the queues; answer its hint, or None after the timeout."""

@@ -162,6 +162,18 @@ class Store(Protocol):
         """Return how often each member of a hash was counted."""
         ...
 
+    async def pause(self, queue: str) -> None:
+        """Let nobody claim tasks of the queue, from now on.
+
+        Of a paused queue a claim starts nothing, and answers nothing that is ready. `counts` of
+        Keys.paused tells which are paused, and since when.
+        """
+        ...
+
+    async def resume(self, queue: str) -> None:
+        """Let tasks of the queue be claimed again, and wake who waits for them."""
+        ...
+
     async def await_wake(self, queues: Sequence[str], *, timeout: timedelta) -> Candidate | None:
         """Wait for a wake-up of one of the queues; answer its hint, or None after the timeout."""
         ...

@@ -1,11 +1,13 @@
 """Why a task waits, and who is alive to take it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Final
 
 from callsheet.internal.v1.worker_record_pb2 import WorkerRecord
+from callsheet.ledger.catalog import ResourceClass
 from callsheet.ledger.codec import VERSION
 from callsheet.ledger.errors import UnknownVersion
 from callsheet.ledger.index import Keys
@@ -26,6 +28,7 @@ class WaitReason(Enum):
     BUSY = "BUSY"
     BACKOFF = "BACKOFF"
     SCHEDULED = "SCHEDULED"
+    PAUSED = "PAUSED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,20 @@ async def why(store: Store, registry: Registry, keys: Keys, task: Task) -> Wait:
         return Wait()
     position = await store.rank(keys.ready(task.submission.queue), task.id)
     if position is not None:
-        workers = await live_workers(registry)
-        served = any(_serves(worker, task.submission.queue) for worker in workers)
-        return Wait(WaitReason.BUSY if served else WaitReason.NO_WORKER, position)
+        return Wait(await _in_line(store, registry, keys, task.submission.queue), position)
     if task.ready_time is None:
         return Wait()
     return Wait(WaitReason.BACKOFF if task.attempt else WaitReason.SCHEDULED)
+
+
+async def _in_line(store: Store, registry: Registry, keys: Keys, queue: str) -> WaitReason:
+    """Return why a task stands in its queue."""
+    if queue in await store.counts(keys.paused):
+        return WaitReason.PAUSED
+    serving = [worker for worker in await live_workers(registry) if _serves(worker, queue)]
+    if not serving:
+        return WaitReason.NO_WORKER
+    return WaitReason.PAUSED if all(worker.paused for worker in serving) else WaitReason.BUSY
 
 
 async def live_workers(registry: Registry) -> list[Worker]:
@@ -67,6 +78,25 @@ def parse_worker(content: bytes) -> Worker:
     if record.version != VERSION:
         raise UnknownVersion("worker", record.version)
     return record.worker
+
+
+def takes_from(worker: Worker, queue: str) -> bool:
+    """Whether the worker claims tasks of the queue now."""
+    return _serves(worker, queue) and not worker.paused
+
+
+def slots_of(
+    workers: Sequence[Worker], queue: str, resource: ResourceClass
+) -> tuple[int, int, int]:
+    """Return how many workers take from the queue, how many slots they have, and how many busy."""
+    serving = [worker for worker in workers if takes_from(worker, queue)]
+    slots = [
+        slots
+        for worker in serving
+        for slots in worker.slots
+        if slots.resource_class == resource.value
+    ]
+    return len(serving), sum(each.total for each in slots), sum(each.busy for each in slots)
 
 
 def _serves(worker: Worker, queue: str) -> bool:

@@ -14,7 +14,7 @@ from callsheet.artifacts.folders import TaskFolder
 from callsheet.artifacts.ownership import OWNER_KEY, StoreOwner
 from callsheet.artifacts.references import artifacts_in, unpacked
 from callsheet.artifacts.store import ArtifactStore
-from callsheet.artifacts.sweep import BATCH, KnownTask, sweep
+from callsheet.artifacts.sweep import BATCH, KnownTask, sweep, sweep_uploads
 from callsheet.ledger.codec import decode_task
 from callsheet.ledger.errors import UnknownVersion
 from callsheet.ledger.model import Task
@@ -23,6 +23,8 @@ from callsheet.ledger.store import Store
 PERIOD: Final = timedelta(minutes=10)
 #: What is younger may belong to an attempt that is about to succeed.
 OLDER_THAN: Final = timedelta(hours=1)
+#: An upload that nobody brought again for so long is of no task that is still kept.
+UPLOADS_FOR: Final = timedelta(days=30)
 
 _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 
@@ -30,7 +32,8 @@ _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 class ArtifactSweeper:
     """Deletes artifacts of tasks that are gone, and those that a final task does not refer to.
 
-    A store that another ledger has claimed is left alone: there, every task would seem to be gone.
+    Uploads go when they are old. A store that another ledger has claimed is left alone: there,
+    every task would seem to be gone.
     """
 
     name = "artifact_sweeper"
@@ -43,12 +46,15 @@ class ArtifactSweeper:
         cell: str,
         identity: Callable[[], Awaitable[str]],
         clock: Callable[[], datetime],
+        uploads_for: timedelta = UPLOADS_FOR,
     ) -> None:
+        """*uploads_for*: how long an upload is kept after it was last brought."""
         self._store = store
         self._artifacts = artifacts
         self._cell = cell
         self._identity = identity
         self._clock = clock
+        self._uploads_for = uploads_for
 
     async def run_once(self) -> timedelta:
         """Sweep the whole store once, if it is ours."""
@@ -61,15 +67,19 @@ class ArtifactSweeper:
                 older_than=OLDER_THAN,
                 now=self._clock(),
             )
+            uploads = await sweep_uploads(
+                self._artifacts, older_than=self._uploads_for, now=self._clock()
+            )
         except ArtifactStoreError as error:
             _log.warning("artifacts_not_swept", reason=error.message)
             return PERIOD
-        if report.folders_deleted or report.artifacts_deleted or report.errors:
+        if report.folders_deleted or report.artifacts_deleted or uploads or report.errors:
             _log.info(
                 "artifacts_swept",
                 folders_seen=report.folders_seen,
                 folders_deleted=report.folders_deleted,
                 artifacts_deleted=report.artifacts_deleted,
+                uploads_deleted=uploads,
                 errors=report.errors,
             )
         return PERIOD

@@ -14,6 +14,7 @@ from callsheet.ledger.catalog import task_types
 from callsheet.ledger.graph_progress import READER as GRAPH_READER
 from callsheet.ledger.kept_deliveries import KeptDeliveries
 from callsheet.ledger.media_work import MediaWork
+from callsheet.ledger.performance import Counters
 from callsheet.ledger.redis_cell import redis_cell
 from callsheet.runtime.artifacts import artifact_store
 from callsheet.runtime.lifecycle import announce_ready, process_name, run_until_signalled
@@ -25,9 +26,10 @@ from callsheet.upkeep.duty import Duty
 from callsheet.upkeep.epoch_watch import EpochWatch
 from callsheet.upkeep.expirer import Expirer
 from callsheet.upkeep.hold_off import HoldOff
-from callsheet.upkeep.log_trimmer import LogTrimmer
+from callsheet.upkeep.log_trimmer import KEPT, LogTrimmer
 from callsheet.upkeep.mark import MarkFile
 from callsheet.upkeep.owed import OwedMedia, OwedWebhooks
+from callsheet.upkeep.performance_tally import PerformanceTally
 from callsheet.upkeep.pruner import Pruner
 from callsheet.upkeep.rescuer import Rescuer
 from callsheet.upkeep.scheduler import Scheduler
@@ -83,7 +85,15 @@ def compose(settings: Settings, redis: Redis) -> Upkeep:
                 + MEDIA_SPREAD * sum(settings.payload_retries, timedelta(0)),
             ),
         ),
-        LogTrimmer(log, store, giving_way={GRAPH_READER: settings.brain_backlog}),
+        LogTrimmer(log, store, giving_way={GRAPH_READER: settings.brain_backlog}, kept=KEPT),
+        PerformanceTally(
+            store,
+            log,
+            cell.registry,
+            Counters(connection, keys),
+            keys=keys,
+            catalog=task_types(),
+        ),
         EpochWatch(log, cell.ids, mark),
         ArtifactSweeper(
             store,
@@ -91,6 +101,7 @@ def compose(settings: Settings, redis: Redis) -> Upkeep:
             cell=settings.cell,
             identity=log.identity,
             clock=lambda: datetime.now(UTC),
+            uploads_for=settings.retention,
         ),
     ]
     return Upkeep(cell.registry, duties, holder=process_name(), on_interruption=hold_off.interrupt)

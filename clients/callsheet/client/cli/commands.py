@@ -13,9 +13,13 @@ from callsheet.client.cli.fields import read_input
 from callsheet.client.cli.live import LiveView
 from callsheet.client.cli.render import (
     delivery_table,
+    event_line,
     outcome_text,
+    performance_table,
+    principal_text,
     queue_table,
     result_text,
+    snapshot_line,
     task_table,
     task_text,
     task_type_json,
@@ -113,6 +117,11 @@ async def list_tasks(session: Session) -> None:
 async def watch(session: Session) -> None:
     """Follow a task to its end: live for people, one event a line with --json."""
     options = session.options
+    if bool(options.task_id) == options.all:
+        raise UsageError("name a task, or say --all")
+    if options.all:
+        await _watch_all(session)
+        return
     if options.after_sequence < 0:
         raise UsageError("--after-sequence must not be negative")
     follow = _watch_json if options.json else _watch_live
@@ -143,15 +152,42 @@ async def retry(session: Session) -> None:
 
 
 async def queues(session: Session) -> None:
-    """Print the queues."""
-    found = await session.client.queues()
+    """Print the queues, or the one that is paused or resumed."""
+    client, options = session.client, session.options
+    if options.pause:
+        found = [await client.pause_queue(options.pause)]
+    elif options.resume:
+        found = [await client.resume_queue(options.resume)]
+    else:
+        found = await client.queues()
     _print_all(found, queue_table(found), json=session.options.json)
 
 
 async def workers(session: Session) -> None:
-    """Print the live workers."""
-    found = await session.client.workers()
-    _print_all(found, worker_table(found), json=session.options.json)
+    """Print the live workers, or the one of which something is wished."""
+    client, options = session.client, session.options
+    if options.pause:
+        found = [await client.pause_worker(options.pause)]
+    elif options.resume:
+        found = [await client.resume_worker(options.resume)]
+    elif options.drain:
+        found = [await client.drain_worker(options.drain)]
+    else:
+        found = await client.workers()
+    _print_all(found, worker_table(found), json=options.json)
+
+
+async def performance(session: Session) -> None:
+    """Print how tasks fared of late."""
+    found = await session.client.performance(window=session.options.window)
+    for line in [to_json(found)] if session.options.json else performance_table(found):
+        print(line)
+
+
+async def whoami(session: Session) -> None:
+    """Print whom the key stands for."""
+    found = await session.client.principal()
+    print(to_json(found) if session.options.json else principal_text(found))
 
 
 async def list_deliveries(session: Session) -> None:
@@ -194,6 +230,20 @@ async def types(session: Session) -> None:
     known = task_types().values()
     for line in map(task_type_json, known) if session.options.json else task_type_table(known):
         print(line)
+
+
+async def _watch_all(session: Session) -> None:
+    """Print what happens to all tasks of the project until the timeout, or Ctrl-C."""
+    options = session.options
+    responses = session.client.watch_tasks(timeout=options.timeout)
+    async with aclosing(responses):
+        async for response in responses:
+            if options.json:
+                print(to_json(response), flush=True)
+            elif response.HasField("snapshot"):
+                print(snapshot_line(response.snapshot), flush=True)
+            elif response.HasField("event"):
+                print(event_line(response.event), flush=True)
 
 
 async def _watch_live(session: Session, task_id: str) -> task_pb2.Task:

@@ -11,7 +11,7 @@ from callsheet.client.cli.connecting import add_connection
 from callsheet.client.cli.exits import MEANINGS, Exit
 from callsheet.client.cli.fields import add_fields
 from callsheet.client.cli.spans import parse_span
-from callsheet.client.operations import DELIVERY_STATES
+from callsheet.client.operations import DELIVERY_STATES, WINDOWS
 from callsheet.client.submission import CALLBACK_EVENTS, REUSE_MODES
 from callsheet.client.task_types import task_types
 
@@ -118,8 +118,9 @@ def build_parser() -> argparse.ArgumentParser:
     grammar.add_submit()
     _add_task_id(grammar.add("get", commands.get, "show a task as it is now"))
     _add_list(grammar.add("list", commands.list_tasks, "list tasks, newest first"))
-    watch = grammar.add("watch", commands.watch, "follow a task to its end, live")
-    _add_task_id(watch)
+    watch = grammar.add("watch", commands.watch, "follow a task to its end, or all tasks, live")
+    watch.add_argument("task_id", nargs="?", default="", metavar="TASK", help="the task's id")
+    watch.add_argument("--all", action="store_true", help="all tasks of the project, for ever")
     watch.add_argument("--after-sequence", type=int, default=0, metavar="N", help="facts seen")
     _add_timeout(watch)
     wait = grammar.add("wait", commands.wait, "wait until a task is final")
@@ -131,8 +132,11 @@ def build_parser() -> argparse.ArgumentParser:
     retry = grammar.add("retry", commands.retry, "submit a failed or cancelled task once more")
     _add_task_id(retry)
     retry.add_argument("--request-id", help="repeated with it, it is the same new task")
-    grammar.add("queues", commands.queues, "show the queues")
-    grammar.add("workers", commands.workers, "show the live workers")
+    _add_queues(grammar.add("queues", commands.queues, "show the queues, or pause one"))
+    _add_workers(grammar.add("workers", commands.workers, "show the live workers, or hold one"))
+    performance = grammar.add("performance", commands.performance, "show how tasks fared of late")
+    performance.add_argument("--window", choices=tuple(WINDOWS), default="hour", help="how long")
+    grammar.add("whoami", commands.whoami, "show what the key allows")
     grammar.add_deliveries()
     grammar.add_types()
     return grammar.parser
@@ -180,6 +184,19 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=int, default=50, metavar="N", help="the most tasks (default: 50; 0: all)"
     )
+
+
+def _add_queues(parser: argparse.ArgumentParser) -> None:
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--pause", metavar="QUEUE", help="let nobody claim its tasks any more")
+    one.add_argument("--resume", metavar="QUEUE", help="let workers claim its tasks again")
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--pause", metavar="WORKER", help="let it claim nothing; what it runs goes on")
+    one.add_argument("--resume", metavar="WORKER", help="let it claim again")
+    one.add_argument("--drain", metavar="WORKER", help="let what it runs end, and then itself")
 
 
 def _add_delivery_filter(parser: argparse.ArgumentParser) -> None:

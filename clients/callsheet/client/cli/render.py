@@ -13,16 +13,24 @@ from callsheet.client.errors import Unimplemented, failure_reason
 from callsheet.client.states import state_word
 from callsheet.client.task_types import unpack
 from callsheet.v1 import operations_service_pb2, task_pb2, task_service_pb2
+from callsheet.v1.access_service_pb2 import Role
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
+    from google.protobuf.duration_pb2 import Duration
     from google.protobuf.message import Message
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from callsheet.client.task_types import TaskType
     from callsheet.v1 import task_event_pb2
-    from callsheet.v1.operations_service_pb2 import Delivery, Queue, Worker
+    from callsheet.v1.access_service_pb2 import Principal
+    from callsheet.v1.operations_service_pb2 import (
+        Delivery,
+        GetPerformanceResponse,
+        Queue,
+        Worker,
+    )
     from callsheet.v1.task_service_pb2 import SubmitOutcome
 
 
@@ -107,6 +115,7 @@ def queue_table(queues: Sequence[Queue]) -> Iterable[str]:
         yield (
             f"{queue.name:<20}{queue.ready:>7}{oldest:>10}{queue.workers:>9}{busy:>10}"
             f"{reuse_rate(queue):>9}  {', '.join(queue.task_types)}"
+            f"{' (paused)' if queue.HasField('pause_time') else ''}"
         )
 
 
@@ -135,11 +144,48 @@ def worker_table(workers: Sequence[Worker]) -> Iterable[str]:
     yield f"{'WORKER':<34}{'HOST':<22}{'DEVICE':<9}{'SLOTS':<34}QUEUES"
     for worker in workers:
         slots = " ".join(f"{each.resource_class}:{each.busy}/{each.total}" for each in worker.slots)
-        draining = " (draining)" if worker.draining else ""
+        held = " (draining)" if worker.draining else " (paused)" if worker.paused else ""
         yield (
             f"{worker.id:<34}{f'{worker.host}:{worker.pid}':<22}{worker.device:<9}{slots:<34}"
-            f"{', '.join(worker.queues)}{draining}"
+            f"{', '.join(worker.queues)}{held}"
         )
+
+
+def performance_table(found: GetPerformanceResponse) -> Iterable[str]:
+    """Yield a line for each task type, below a heading."""
+    counts = f"{'SUBMITTED':>10}{'SUCCEEDED':>10}{'FAILED':>8}{'CANCELLED':>10}{'RETRIES':>8}"
+    yield f"{'TYPE':<20}{counts}{'MEAN RUN':>10}{'MAX RUN':>10}{'MEAN WAIT':>10}"
+    for each in found.task_types:
+        total = each.total
+        yield (
+            f"{each.task_type:<20}{total.submitted:>10}{total.succeeded:>10}{total.failed:>8}"
+            f"{total.cancelled:>10}{total.retries:>8}"
+            f"{_length(total.mean_run, told=total.HasField('mean_run')):>10}"
+            f"{_length(total.max_run, told=total.HasField('max_run')):>10}"
+            f"{_length(total.mean_wait, told=total.HasField('mean_wait')):>10}"
+        )
+
+
+def principal_text(principal: Principal) -> str:
+    """Return whom a key or ticket stands for, one fact a line."""
+    roles = [Role.Name(role).removeprefix("ROLE_").lower() for role in principal.roles]
+    lines = [
+        ("key", principal.key_id),
+        ("projects", ", ".join(principal.projects)),
+        ("roles", ", ".join(roles)),
+        ("expires", time_text(principal.expire_time) if principal.HasField("expire_time") else ""),
+    ]
+    return "\n".join(f"{name + ':':<10}{value}" for name, value in lines if value)
+
+
+def snapshot_line(task: task_pb2.Task) -> str:
+    """Return a task as it was when a watch of many began, on one line."""
+    return f"{time_text(task.update_time)[11:]} {task.id} {task.task_type} is {state_word(task)}"
+
+
+def event_line(event: task_event_pb2.TaskEvent) -> str:
+    """Return what happened to which task, on one line."""
+    return f"{time_text(event.time)[11:]} {event.task_id} {plain(event_text(event))}"
 
 
 def delivery_table(deliveries: Sequence[Delivery]) -> Iterable[str]:
@@ -217,6 +263,10 @@ def _attempt_text(event: task_event_pb2.TaskEvent) -> str:
     if event.HasField("attempt_failed"):
         return f"attempt {failed.attempt} failed: {_failure_text(failed.failure)}"
     return f"attempt {returned.attempt} was given back: {returned.reason}"
+
+
+def _length(length: Duration, *, told: bool) -> str:
+    return show_span(length.ToTimedelta()) if told else "-"
 
 
 def _quality_text(quality: task_pb2.Quality) -> str:

@@ -20,6 +20,7 @@ from callsheet.client.errors import (
 )
 from callsheet.client.states import is_final, state_word
 from callsheet.client.task_types import task_types
+from callsheet.client.testing.log import FakeLog
 from callsheet.client.testing.record import FakeTask
 from callsheet.client.testing.script import Fail, Hold, ReportProgress, Step, Succeed
 from callsheet.v1 import operations_service_pb2, task_pb2, task_service_pb2
@@ -55,6 +56,9 @@ class FakePlane:
         self.queues = _idle_queues()
         self.workers: list[operations_service_pb2.Worker] = []
         self.deliveries: list[operations_service_pb2.Delivery] = []
+        self.performance = operations_service_pb2.GetPerformanceResponse()
+        self.log_readers: list[operations_service_pb2.LogReader] = []
+        self.log = FakeLog()
         self._by_request: dict[str, tuple[bytes, FakeTask]] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -152,6 +156,20 @@ class FakePlane:
             )
         return record.events(after_sequence=request.after_sequence)
 
+    def watch_many(
+        self, request: task_service_pb2.WatchTasksRequest
+    ) -> AsyncIterator[task_service_pb2.WatchTasksResponse]:
+        """Yield the tasks there are, and what happens to them and to new ones."""
+        self._check_project(request.project)
+        tasks = [record.snapshot() for record in reversed(self.tasks.values())]
+        return self.log.responses(request, tasks, epoch=self.epoch)
+
+    def cut_streams(self) -> None:
+        """Break all streams that are open now."""
+        self.log.cut_streams()
+        for record in self.tasks.values():
+            record.cut_streams()
+
     def cancel(self, request: task_service_pb2.CancelTaskRequest) -> task_pb2.Task:
         """Stop a task."""
         record = self.find(request.task_id)
@@ -229,6 +247,7 @@ class FakePlane:
             request,
             project=self.project,
             epoch=self.epoch,
+            log=self.log,
             trace_parent=trace_parent,
             retry_of=retry_of,
         )

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from callsheet.client.errors import Unavailable
 from callsheet.client.states import is_final, is_signal
 from callsheet.client.task_types import task_type_of
+from callsheet.client.testing.log import Entry, FakeLog
 from callsheet.client.watch import EVENT_VERSION
 from callsheet.v1 import task_event_pb2, task_pb2, task_service_pb2
 
@@ -34,6 +35,7 @@ class FakeTask:
         *,
         project: str,
         epoch: str,
+        log: FakeLog,
         trace_parent: str = "",
         retry_of: str = "",
     ) -> None:
@@ -59,6 +61,8 @@ class FakeTask:
             retry_of=retry_of,
         )
         self.log: list[task_event_pb2.TaskEvent] = []
+        self._plane_log = log
+        self._told_state = self.task.state
         self._changed = asyncio.Event()
         self._cuts = 0
         self._record_submission(request)
@@ -212,6 +216,9 @@ class FakeTask:
         event.epoch = self.task.epoch
         event.sequence = self.task.sequence
         self.log.append(event)
+        states = self._told_state, self.task.state
+        self._told_state = self.task.state
+        self._plane_log.append(Entry(event, self.task.task_type, states))
         self._wake()
 
     def _wake(self) -> None:

@@ -11,14 +11,16 @@ from grpc import aio
 
 from callsheet.client.loop_thread import LoopThread
 from callsheet.client.task_types import task_types
+from callsheet.client.testing.access_servicer import FakeAccessServicer
+from callsheet.client.testing.operations_servicer import FakeOperationsServicer
 from callsheet.client.testing.plane import FakePlane
-from callsheet.client.testing.servicer import (
-    Call,
-    FakeOperationsServicer,
-    FakeTaskServicer,
-    Wire,
+from callsheet.client.testing.servicer import FakeTaskServicer
+from callsheet.client.testing.wire import Call, Wire
+from callsheet.v1 import (
+    access_service_pb2_grpc,
+    operations_service_pb2_grpc,
+    task_service_pb2_grpc,
 )
-from callsheet.v1 import operations_service_pb2_grpc, task_service_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -107,6 +109,16 @@ class FakeTaskService:
         """What ListDeliveries answers, each for its task; change it at will."""
         return self._plane.deliveries
 
+    @property
+    def performance(self) -> operations_service_pb2.GetPerformanceResponse:
+        """What GetPerformance answers; change it at will."""
+        return self._plane.performance
+
+    @property
+    def log_readers(self) -> list[operations_service_pb2.LogReader]:
+        """What ListLogReaders answers; change it at will."""
+        return self._plane.log_readers
+
     def script(self, task_type: str | type[Message], *steps: Step) -> None:
         """Let every task of a type that is submitted from now on take these steps.
 
@@ -142,8 +154,7 @@ class FakeTaskService:
         """Break every stream that is open now; the server stays. May be called from any thread."""
         if self._loop is None:
             raise RuntimeError("the fake task service was not started")
-        for record in self._plane.tasks.values():
-            self._loop.call_soon_threadsafe(record.cut_streams)
+        self._loop.call_soon_threadsafe(self._plane.cut_streams)
 
     async def start(self) -> None:
         """Listen; on the same port as before, when it was stopped."""
@@ -154,6 +165,9 @@ class FakeTaskService:
         )
         operations_service_pb2_grpc.add_OperationsServiceServicer_to_server(
             FakeOperationsServicer(self._plane, self._wire), server
+        )
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server(
+            FakeAccessServicer(self._plane, self._wire), server
         )
         self._port = server.add_insecure_port(f"{_HOST}:{self._port}")
         await server.start()

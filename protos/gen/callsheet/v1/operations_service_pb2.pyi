@@ -21,6 +21,29 @@ else:
 
 DESCRIPTOR: descriptor.FileDescriptor
 
+class _PerformanceWindow:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PerformanceWindowEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_PerformanceWindow.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    PERFORMANCE_WINDOW_UNSPECIFIED: _PerformanceWindow.ValueType  # 0
+    """The last hour."""
+    PERFORMANCE_WINDOW_HOUR: _PerformanceWindow.ValueType  # 1
+    """The last hour, in buckets of a minute."""
+    PERFORMANCE_WINDOW_DAY: _PerformanceWindow.ValueType  # 2
+    """The last day, in buckets of 15 minutes."""
+
+class PerformanceWindow(_PerformanceWindow, metaclass=_PerformanceWindowEnumTypeWrapper):
+    """A stretch of time that ends now."""
+
+PERFORMANCE_WINDOW_UNSPECIFIED: PerformanceWindow.ValueType  # 0
+"""The last hour."""
+PERFORMANCE_WINDOW_HOUR: PerformanceWindow.ValueType  # 1
+"""The last hour, in buckets of a minute."""
+PERFORMANCE_WINDOW_DAY: PerformanceWindow.ValueType  # 2
+"""The last day, in buckets of 15 minutes."""
+
 class _DeliveryState:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -99,6 +122,7 @@ class Queue(message.Message):
     SLOTS_FIELD_NUMBER: builtins.int
     BUSY_SLOTS_FIELD_NUMBER: builtins.int
     REUSE_FIELD_NUMBER: builtins.int
+    PAUSE_TIME_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The queue's name."""
     ready: builtins.int
@@ -121,6 +145,10 @@ class Queue(message.Message):
     def reuse(self) -> containers.RepeatedCompositeFieldContainer[ReuseCount]:
         """How submissions that allowed reuse were answered, for each task type of which there were any."""
 
+    @builtins.property
+    def pause_time(self) -> timestamp_pb2.Timestamp:
+        """When operators paused it. Unset: it is not paused."""
+
     def __init__(
         self,
         *,
@@ -132,10 +160,11 @@ class Queue(message.Message):
         slots: builtins.int = ...,
         busy_slots: builtins.int = ...,
         reuse: abc.Iterable[ReuseCount] | None = ...,
+        pause_time: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["oldest_wait", b"oldest_wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["oldest_wait", b"oldest_wait", "pause_time", b"pause_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["busy_slots", b"busy_slots", "name", b"name", "oldest_wait", b"oldest_wait", "ready", b"ready", "reuse", b"reuse", "slots", b"slots", "task_types", b"task_types", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["busy_slots", b"busy_slots", "name", b"name", "oldest_wait", b"oldest_wait", "pause_time", b"pause_time", "ready", b"ready", "reuse", b"reuse", "slots", b"slots", "task_types", b"task_types", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,6 +255,8 @@ class Worker(message.Message):
     SEEN_TIME_FIELD_NUMBER: builtins.int
     DRAINING_FIELD_NUMBER: builtins.int
     RUNNING_TASK_IDS_FIELD_NUMBER: builtins.int
+    PAUSED_FIELD_NUMBER: builtins.int
+    DEVICES_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The worker's id, new with each start."""
     host: builtins.str
@@ -236,6 +267,8 @@ class Worker(message.Message):
     """The device it holds, such as cuda:0 or cpu."""
     draining: builtins.bool
     """Whether it takes no new Tasks because it is about to end."""
+    paused: builtins.bool
+    """Whether it takes no new Tasks because operators asked for it."""
     @builtins.property
     def queues(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """The queues it serves."""
@@ -256,6 +289,10 @@ class Worker(message.Message):
     def running_task_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """The ids of the Tasks it runs, of the key's own projects."""
 
+    @builtins.property
+    def devices(self) -> containers.RepeatedCompositeFieldContainer[WorkerDevice]:
+        """What its runners said of the devices they hold. Empty: none has told yet."""
+
     def __init__(
         self,
         *,
@@ -269,10 +306,56 @@ class Worker(message.Message):
         seen_time: timestamp_pb2.Timestamp | None = ...,
         draining: builtins.bool = ...,
         running_task_ids: abc.Iterable[builtins.str] | None = ...,
+        paused: builtins.bool = ...,
+        devices: abc.Iterable[WorkerDevice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["seen_time", b"seen_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["device", b"device", "draining", b"draining", "host", b"host", "id", b"id", "pid", b"pid", "queues", b"queues", "running_task_ids", b"running_task_ids", "seen_time", b"seen_time", "slots", b"slots", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["device", b"device", "devices", b"devices", "draining", b"draining", "host", b"host", "id", b"id", "paused", b"paused", "pid", b"pid", "queues", b"queues", "running_task_ids", b"running_task_ids", "seen_time", b"seen_time", "slots", b"slots", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class WorkerDevice(message.Message):
+    """A device that a runner of a worker holds."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    PRODUCT_FIELD_NUMBER: builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: builtins.int
+    LOADED_MODELS_FIELD_NUMBER: builtins.int
+    REPORT_TIME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The device, such as cuda:0 or cpu."""
+    product: builtins.str
+    """What its maker calls it. Empty: it is not told."""
+    memory_total_bytes: builtins.int
+    """The device's memory, in bytes. Zero: it has none of its own."""
+    memory_used_bytes: builtins.int
+    """How much of it is taken, by whomever, in bytes."""
+    @builtins.property
+    def loaded_models(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The models whose pipelines are warm, the last used first; at most 16."""
+
+    @builtins.property
+    def report_time(self) -> timestamp_pb2.Timestamp:
+        """When the runner said so."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        product: builtins.str = ...,
+        memory_total_bytes: builtins.int = ...,
+        memory_used_bytes: builtins.int = ...,
+        loaded_models: abc.Iterable[builtins.str] | None = ...,
+        report_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["report_time", b"report_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["loaded_models", b"loaded_models", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "name", b"name", "product", b"product", "report_time", b"report_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -301,6 +384,579 @@ class WorkerSlots(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["busy", b"busy", "resource_class", b"resource_class", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PauseQueueRequest(message.Message):
+    """The request of PauseQueue."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: builtins.int
+    queue: builtins.str
+    """The queue."""
+    def __init__(
+        self,
+        *,
+        queue: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PauseQueueResponse(message.Message):
+    """The response of PauseQueue."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def queue(self) -> Queue:
+        """The queue as it is now."""
+
+    def __init__(
+        self,
+        *,
+        queue: Queue | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["queue", b"queue"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ResumeQueueRequest(message.Message):
+    """The request of ResumeQueue."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: builtins.int
+    queue: builtins.str
+    """The queue."""
+    def __init__(
+        self,
+        *,
+        queue: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ResumeQueueResponse(message.Message):
+    """The response of ResumeQueue."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def queue(self) -> Queue:
+        """The queue as it is now."""
+
+    def __init__(
+        self,
+        *,
+        queue: Queue | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["queue", b"queue"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PauseWorkerRequest(message.Message):
+    """The request of PauseWorker."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: builtins.int
+    worker_id: builtins.str
+    """The worker's id: at most 128 printable ASCII characters."""
+    def __init__(
+        self,
+        *,
+        worker_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PauseWorkerResponse(message.Message):
+    """The response of PauseWorker."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def worker(self) -> Worker:
+        """The worker as it was last heard of: it may not have learnt of it yet."""
+
+    def __init__(
+        self,
+        *,
+        worker: Worker | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["worker", b"worker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ResumeWorkerRequest(message.Message):
+    """The request of ResumeWorker."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: builtins.int
+    worker_id: builtins.str
+    """The worker's id: at most 128 printable ASCII characters."""
+    def __init__(
+        self,
+        *,
+        worker_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ResumeWorkerResponse(message.Message):
+    """The response of ResumeWorker."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def worker(self) -> Worker:
+        """The worker as it was last heard of: it may not have learnt of it yet."""
+
+    def __init__(
+        self,
+        *,
+        worker: Worker | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["worker", b"worker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DrainWorkerRequest(message.Message):
+    """The request of DrainWorker."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: builtins.int
+    worker_id: builtins.str
+    """The worker's id: at most 128 printable ASCII characters."""
+    def __init__(
+        self,
+        *,
+        worker_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DrainWorkerResponse(message.Message):
+    """The response of DrainWorker."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def worker(self) -> Worker:
+        """The worker as it was last heard of: it may not have learnt of it yet."""
+
+    def __init__(
+        self,
+        *,
+        worker: Worker | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["worker", b"worker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GetPerformanceRequest(message.Message):
+    """The request of GetPerformance."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: builtins.int
+    WINDOW_FIELD_NUMBER: builtins.int
+    project: builtins.str
+    """The project whose Tasks are counted. Empty: those of all projects."""
+    window: PerformanceWindow.ValueType
+    """The stretch of time. Unspecified: the last hour."""
+    def __init__(
+        self,
+        *,
+        project: builtins.str = ...,
+        window: PerformanceWindow.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["project", b"project", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GetPerformanceResponse(message.Message):
+    """The response of GetPerformance."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TASK_TYPES_FIELD_NUMBER: builtins.int
+    QUEUES_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    BUCKET_LENGTH_FIELD_NUMBER: builtins.int
+    COUNTED_TIME_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def task_types(self) -> containers.RepeatedCompositeFieldContainer[TaskTypePerformance]:
+        """The task types of which anything was counted, by name."""
+
+    @builtins.property
+    def queues(self) -> containers.RepeatedCompositeFieldContainer[QueuePerformance]:
+        """All queues, by name. Whichever project was asked for, they are those of all projects."""
+
+    @builtins.property
+    def start_time(self) -> timestamp_pb2.Timestamp:
+        """The start of the first bucket."""
+
+    @builtins.property
+    def end_time(self) -> timestamp_pb2.Timestamp:
+        """The end of the last bucket, which is still being counted."""
+
+    @builtins.property
+    def bucket_length(self) -> duration_pb2.Duration:
+        """How long a bucket is."""
+
+    @builtins.property
+    def counted_time(self) -> timestamp_pb2.Timestamp:
+        """Up to when the log has been counted. Unset: nothing was counted yet."""
+
+    def __init__(
+        self,
+        *,
+        task_types: abc.Iterable[TaskTypePerformance] | None = ...,
+        queues: abc.Iterable[QueuePerformance] | None = ...,
+        start_time: timestamp_pb2.Timestamp | None = ...,
+        end_time: timestamp_pb2.Timestamp | None = ...,
+        bucket_length: duration_pb2.Duration | None = ...,
+        counted_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["bucket_length", b"bucket_length", "counted_time", b"counted_time", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bucket_length", b"bucket_length", "counted_time", b"counted_time", "end_time", b"end_time", "queues", b"queues", "start_time", b"start_time", "task_types", b"task_types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TaskTypePerformance(message.Message):
+    """How Tasks of one type fared."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TASK_TYPE_FIELD_NUMBER: builtins.int
+    QUEUE_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    BUCKETS_FIELD_NUMBER: builtins.int
+    task_type: builtins.str
+    """The task type."""
+    queue: builtins.str
+    """The queue that carries it."""
+    @builtins.property
+    def total(self) -> TaskMeasures:
+        """The whole window."""
+
+    @builtins.property
+    def buckets(self) -> containers.RepeatedCompositeFieldContainer[TaskBucket]:
+        """The buckets in which anything was counted, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        task_type: builtins.str = ...,
+        queue: builtins.str = ...,
+        total: TaskMeasures | None = ...,
+        buckets: abc.Iterable[TaskBucket] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["buckets", b"buckets", "queue", b"queue", "task_type", b"task_type", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TaskBucket(message.Message):
+    """How Tasks of one type fared in one bucket."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: builtins.int
+    MEASURES_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def start_time(self) -> timestamp_pb2.Timestamp:
+        """The start of the bucket."""
+
+    @builtins.property
+    def measures(self) -> TaskMeasures:
+        """What was counted in it."""
+
+    def __init__(
+        self,
+        *,
+        start_time: timestamp_pb2.Timestamp | None = ...,
+        measures: TaskMeasures | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["measures", b"measures", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["measures", b"measures", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TaskMeasures(message.Message):
+    """What was counted of Tasks. A Task counts in the bucket in which it was submitted, started, or ended."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SUBMITTED_FIELD_NUMBER: builtins.int
+    SUCCEEDED_FIELD_NUMBER: builtins.int
+    FAILED_FIELD_NUMBER: builtins.int
+    CANCELLED_FIELD_NUMBER: builtins.int
+    RETRIES_FIELD_NUMBER: builtins.int
+    REUSED_FIELD_NUMBER: builtins.int
+    FAILURE_RATE_FIELD_NUMBER: builtins.int
+    MEAN_RUN_FIELD_NUMBER: builtins.int
+    MAX_RUN_FIELD_NUMBER: builtins.int
+    MEAN_WAIT_FIELD_NUMBER: builtins.int
+    MAX_WAIT_FIELD_NUMBER: builtins.int
+    submitted: builtins.int
+    """How many were submitted."""
+    succeeded: builtins.int
+    """How many SUCCEEDED, with those answered with the output of an equal one."""
+    failed: builtins.int
+    """How many FAILED."""
+    cancelled: builtins.int
+    """How many were CANCELLED."""
+    retries: builtins.int
+    """How many attempts failed and were followed, or will be, by another one."""
+    reused: builtins.int
+    """How many SUCCEEDED with the output of an equal one."""
+    failure_rate: builtins.float
+    """The share of failed in succeeded and failed, 0 to 1."""
+    @builtins.property
+    def mean_run(self) -> duration_pb2.Duration:
+        """How long last attempts of Tasks that SUCCEEDED or FAILED ran, on average. Unset: there were none."""
+
+    @builtins.property
+    def max_run(self) -> duration_pb2.Duration:
+        """How long the longest of them ran. Unset: there were none."""
+
+    @builtins.property
+    def mean_wait(self) -> duration_pb2.Duration:
+        """How long Tasks waited for their first attempt, on average. Unset: none was started."""
+
+    @builtins.property
+    def max_wait(self) -> duration_pb2.Duration:
+        """How long the longest of them waited. Unset: none was started."""
+
+    def __init__(
+        self,
+        *,
+        submitted: builtins.int = ...,
+        succeeded: builtins.int = ...,
+        failed: builtins.int = ...,
+        cancelled: builtins.int = ...,
+        retries: builtins.int = ...,
+        reused: builtins.int = ...,
+        failure_rate: builtins.float = ...,
+        mean_run: duration_pb2.Duration | None = ...,
+        max_run: duration_pb2.Duration | None = ...,
+        mean_wait: duration_pb2.Duration | None = ...,
+        max_wait: duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["max_run", b"max_run", "max_wait", b"max_wait", "mean_run", b"mean_run", "mean_wait", b"mean_wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cancelled", b"cancelled", "failed", b"failed", "failure_rate", b"failure_rate", "max_run", b"max_run", "max_wait", b"max_wait", "mean_run", b"mean_run", "mean_wait", b"mean_wait", "retries", b"retries", "reused", b"reused", "submitted", b"submitted", "succeeded", b"succeeded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class QueuePerformance(message.Message):
+    """How a queue fared."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    BUCKETS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The queue's name."""
+    @builtins.property
+    def total(self) -> QueueMeasures:
+        """The whole window."""
+
+    @builtins.property
+    def buckets(self) -> containers.RepeatedCompositeFieldContainer[QueueBucket]:
+        """The buckets in which it was looked at, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        total: QueueMeasures | None = ...,
+        buckets: abc.Iterable[QueueBucket] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["buckets", b"buckets", "name", b"name", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class QueueBucket(message.Message):
+    """How a queue fared in one bucket."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: builtins.int
+    MEASURES_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def start_time(self) -> timestamp_pb2.Timestamp:
+        """The start of the bucket."""
+
+    @builtins.property
+    def measures(self) -> QueueMeasures:
+        """What was seen in it."""
+
+    def __init__(
+        self,
+        *,
+        start_time: timestamp_pb2.Timestamp | None = ...,
+        measures: QueueMeasures | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["measures", b"measures", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["measures", b"measures", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class QueueMeasures(message.Message):
+    """What was seen of a queue, looked at every few seconds."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    MEAN_READY_FIELD_NUMBER: builtins.int
+    MAX_READY_FIELD_NUMBER: builtins.int
+    MEAN_USE_FIELD_NUMBER: builtins.int
+    mean_ready: builtins.float
+    """How many Tasks were ready, on average."""
+    max_ready: builtins.int
+    """The most Tasks that were ready."""
+    mean_use: builtins.float
+    """The share of its workers' slots that was taken, 0 to 1, on average."""
+    def __init__(
+        self,
+        *,
+        mean_ready: builtins.float = ...,
+        max_ready: builtins.int = ...,
+        mean_use: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["max_ready", b"max_ready", "mean_ready", b"mean_ready", "mean_use", b"mean_use"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListLogReadersRequest(message.Message):
+    """The request of ListLogReaders."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListLogReadersResponse(message.Message):
+    """The response of ListLogReaders."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    READERS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def readers(self) -> containers.RepeatedCompositeFieldContainer[LogReader]:
+        """The readers, by name."""
+
+    def __init__(
+        self,
+        *,
+        readers: abc.Iterable[LogReader] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["readers", b"readers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class LogReader(message.Message):
+    """A durable reader of the log."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    LAG_FIELD_NUMBER: builtins.int
+    IS_HELD_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The reader's name, such as sidecar or brain."""
+    is_held: builtins.bool
+    """Whether a process does its work now: it holds the role that one process has at a time."""
+    @builtins.property
+    def lag(self) -> duration_pb2.Duration:
+        """How long the first fact that it has not read has been in the log. Zero: it has read them all."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        lag: duration_pb2.Duration | None = ...,
+        is_held: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["lag", b"lag"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["is_held", b"is_held", "lag", b"lag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

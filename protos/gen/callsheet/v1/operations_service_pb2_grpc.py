@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class OperationsServiceStub:
-    """Shows operators what the plane is doing. Keys and errors are as in TaskService; every call needs the
-    role operate. Queues and workers are those of all projects; deliveries are those of the key's own.
+    """Shows operators what the plane is doing, and lets them hold it. Keys and errors are as in TaskService; every
+    call needs the role operate. Queues, workers and readers are those of all projects; deliveries, and the ids of
+    Tasks, are those of the key's own.
     """
 
     def __init__(self, channel):
@@ -46,6 +47,41 @@ class OperationsServiceStub:
                 request_serializer=callsheet_dot_v1_dot_operations__service__pb2.ListWorkersRequest.SerializeToString,
                 response_deserializer=callsheet_dot_v1_dot_operations__service__pb2.ListWorkersResponse.FromString,
                 _registered_method=True)
+        self.PauseQueue = channel.unary_unary(
+                '/callsheet.v1.OperationsService/PauseQueue',
+                request_serializer=callsheet_dot_v1_dot_operations__service__pb2.PauseQueueRequest.SerializeToString,
+                response_deserializer=callsheet_dot_v1_dot_operations__service__pb2.PauseQueueResponse.FromString,
+                _registered_method=True)
+        self.ResumeQueue = channel.unary_unary(
+                '/callsheet.v1.OperationsService/ResumeQueue',
+                request_serializer=callsheet_dot_v1_dot_operations__service__pb2.ResumeQueueRequest.SerializeToString,
+                response_deserializer=callsheet_dot_v1_dot_operations__service__pb2.ResumeQueueResponse.FromString,
+                _registered_method=True)
+        self.PauseWorker = channel.unary_unary(
+                '/callsheet.v1.OperationsService/PauseWorker',
+                request_serializer=callsheet_dot_v1_dot_operations__service__pb2.PauseWorkerRequest.SerializeToString,
+                response_deserializer=callsheet_dot_v1_dot_operations__service__pb2.PauseWorkerResponse.FromString,
+                _registered_method=True)
+        self.ResumeWorker = channel.unary_unary(
+                '/callsheet.v1.OperationsService/ResumeWorker',
+                request_serializer=callsheet_dot_v1_dot_operations__service__pb2.ResumeWorkerRequest.SerializeToString,
+                response_deserializer=callsheet_dot_v1_dot_operations__service__pb2.ResumeWorkerResponse.FromString,
+                _registered_method=True)
+        self.DrainWorker = channel.unary_unary(
+                '/callsheet.v1.OperationsService/DrainWorker',
+                request_serializer=callsheet_dot_v1_dot_operations__service__pb2.DrainWorkerRequest.SerializeToString,
+                response_deserializer=callsheet_dot_v1_dot_operations__service__pb2.DrainWorkerResponse.FromString,
+                _registered_method=True)
+        self.GetPerformance = channel.unary_unary(
+                '/callsheet.v1.OperationsService/GetPerformance',
+                request_serializer=callsheet_dot_v1_dot_operations__service__pb2.GetPerformanceRequest.SerializeToString,
+                response_deserializer=callsheet_dot_v1_dot_operations__service__pb2.GetPerformanceResponse.FromString,
+                _registered_method=True)
+        self.ListLogReaders = channel.unary_unary(
+                '/callsheet.v1.OperationsService/ListLogReaders',
+                request_serializer=callsheet_dot_v1_dot_operations__service__pb2.ListLogReadersRequest.SerializeToString,
+                response_deserializer=callsheet_dot_v1_dot_operations__service__pb2.ListLogReadersResponse.FromString,
+                _registered_method=True)
         self.ListDeliveries = channel.unary_unary(
                 '/callsheet.v1.OperationsService/ListDeliveries',
                 request_serializer=callsheet_dot_v1_dot_operations__service__pb2.ListDeliveriesRequest.SerializeToString,
@@ -59,8 +95,9 @@ class OperationsServiceStub:
 
 
 class OperationsServiceServicer:
-    """Shows operators what the plane is doing. Keys and errors are as in TaskService; every call needs the
-    role operate. Queues and workers are those of all projects; deliveries are those of the key's own.
+    """Shows operators what the plane is doing, and lets them hold it. Keys and errors are as in TaskService; every
+    call needs the role operate. Queues, workers and readers are those of all projects; deliveries, and the ids of
+    Tasks, are those of the key's own.
     """
 
     def ListQueues(self, request, context):
@@ -72,6 +109,66 @@ class OperationsServiceServicer:
 
     def ListWorkers(self, request, context):
         """List the live workers, by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseQueue(self, request, context):
+        """Let no worker claim Tasks of a queue any more; it takes effect before this answers.
+
+        Tasks that run go on; Tasks that wait, and those submitted meanwhile, wait with the reason PAUSED. It lasts
+        until ResumeQueue, whatever is restarted. Pausing again changes nothing. NOT_FOUND: there is no such queue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeQueue(self, request, context):
+        """Let workers claim Tasks of a queue again. NOT_FOUND: there is no such queue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseWorker(self, request, context):
+        """Ask a worker to claim no more Tasks until ResumeWorker; what it runs goes on.
+
+        It learns of it at once, at the latest with its next heartbeat: its paused tells. A worker that is draining
+        goes on draining. NOT_FOUND: there is no such worker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeWorker(self, request, context):
+        """Ask a worker to claim Tasks again, also one that is draining, if it has not ended yet. NOT_FOUND: there is no
+        such worker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainWorker(self, request, context):
+        """Ask a worker to claim no more Tasks, to let what it runs end however long that takes, and then to end itself.
+
+        What supervises it may start another one in its place. NOT_FOUND: there is no such worker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPerformance(self, request, context):
+        """Answer how Tasks fared in the last hour or day, by task type and by queue, in total and over time.
+
+        It is counted from the log, seconds behind it. NOT_FOUND: the key has no such project.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLogReaders(self, request, context):
+        """List the durable readers of the log, by name: what sends webhooks, what tells the brain, what counts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,6 +207,41 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     request_deserializer=callsheet_dot_v1_dot_operations__service__pb2.ListWorkersRequest.FromString,
                     response_serializer=callsheet_dot_v1_dot_operations__service__pb2.ListWorkersResponse.SerializeToString,
             ),
+            'PauseQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseQueue,
+                    request_deserializer=callsheet_dot_v1_dot_operations__service__pb2.PauseQueueRequest.FromString,
+                    response_serializer=callsheet_dot_v1_dot_operations__service__pb2.PauseQueueResponse.SerializeToString,
+            ),
+            'ResumeQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeQueue,
+                    request_deserializer=callsheet_dot_v1_dot_operations__service__pb2.ResumeQueueRequest.FromString,
+                    response_serializer=callsheet_dot_v1_dot_operations__service__pb2.ResumeQueueResponse.SerializeToString,
+            ),
+            'PauseWorker': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseWorker,
+                    request_deserializer=callsheet_dot_v1_dot_operations__service__pb2.PauseWorkerRequest.FromString,
+                    response_serializer=callsheet_dot_v1_dot_operations__service__pb2.PauseWorkerResponse.SerializeToString,
+            ),
+            'ResumeWorker': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeWorker,
+                    request_deserializer=callsheet_dot_v1_dot_operations__service__pb2.ResumeWorkerRequest.FromString,
+                    response_serializer=callsheet_dot_v1_dot_operations__service__pb2.ResumeWorkerResponse.SerializeToString,
+            ),
+            'DrainWorker': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainWorker,
+                    request_deserializer=callsheet_dot_v1_dot_operations__service__pb2.DrainWorkerRequest.FromString,
+                    response_serializer=callsheet_dot_v1_dot_operations__service__pb2.DrainWorkerResponse.SerializeToString,
+            ),
+            'GetPerformance': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPerformance,
+                    request_deserializer=callsheet_dot_v1_dot_operations__service__pb2.GetPerformanceRequest.FromString,
+                    response_serializer=callsheet_dot_v1_dot_operations__service__pb2.GetPerformanceResponse.SerializeToString,
+            ),
+            'ListLogReaders': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLogReaders,
+                    request_deserializer=callsheet_dot_v1_dot_operations__service__pb2.ListLogReadersRequest.FromString,
+                    response_serializer=callsheet_dot_v1_dot_operations__service__pb2.ListLogReadersResponse.SerializeToString,
+            ),
             'ListDeliveries': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeliveries,
                     request_deserializer=callsheet_dot_v1_dot_operations__service__pb2.ListDeliveriesRequest.FromString,
@@ -129,8 +261,9 @@ def add_OperationsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperationsService:
-    """Shows operators what the plane is doing. Keys and errors are as in TaskService; every call needs the
-    role operate. Queues and workers are those of all projects; deliveries are those of the key's own.
+    """Shows operators what the plane is doing, and lets them hold it. Keys and errors are as in TaskService; every
+    call needs the role operate. Queues, workers and readers are those of all projects; deliveries, and the ids of
+    Tasks, are those of the key's own.
     """
 
     @staticmethod
@@ -177,6 +310,195 @@ class OperationsService:
             '/callsheet.v1.OperationsService/ListWorkers',
             callsheet_dot_v1_dot_operations__service__pb2.ListWorkersRequest.SerializeToString,
             callsheet_dot_v1_dot_operations__service__pb2.ListWorkersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/callsheet.v1.OperationsService/PauseQueue',
+            callsheet_dot_v1_dot_operations__service__pb2.PauseQueueRequest.SerializeToString,
+            callsheet_dot_v1_dot_operations__service__pb2.PauseQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/callsheet.v1.OperationsService/ResumeQueue',
+            callsheet_dot_v1_dot_operations__service__pb2.ResumeQueueRequest.SerializeToString,
+            callsheet_dot_v1_dot_operations__service__pb2.ResumeQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseWorker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/callsheet.v1.OperationsService/PauseWorker',
+            callsheet_dot_v1_dot_operations__service__pb2.PauseWorkerRequest.SerializeToString,
+            callsheet_dot_v1_dot_operations__service__pb2.PauseWorkerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeWorker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/callsheet.v1.OperationsService/ResumeWorker',
+            callsheet_dot_v1_dot_operations__service__pb2.ResumeWorkerRequest.SerializeToString,
+            callsheet_dot_v1_dot_operations__service__pb2.ResumeWorkerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainWorker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/callsheet.v1.OperationsService/DrainWorker',
+            callsheet_dot_v1_dot_operations__service__pb2.DrainWorkerRequest.SerializeToString,
+            callsheet_dot_v1_dot_operations__service__pb2.DrainWorkerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPerformance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/callsheet.v1.OperationsService/GetPerformance',
+            callsheet_dot_v1_dot_operations__service__pb2.GetPerformanceRequest.SerializeToString,
+            callsheet_dot_v1_dot_operations__service__pb2.GetPerformanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLogReaders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/callsheet.v1.OperationsService/ListLogReaders',
+            callsheet_dot_v1_dot_operations__service__pb2.ListLogReadersRequest.SerializeToString,
+            callsheet_dot_v1_dot_operations__service__pb2.ListLogReadersResponse.FromString,
             options,
             channel_credentials,
             insecure,

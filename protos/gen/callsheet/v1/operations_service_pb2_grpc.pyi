@@ -27,8 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OperationsServiceStub:
-    """Shows operators what the plane is doing. Keys and errors are as in TaskService; every call needs the
-    role operate. Queues and workers are those of all projects; deliveries are those of the key's own.
+    """Shows operators what the plane is doing, and lets them hold it. Keys and errors are as in TaskService; every
+    call needs the role operate. Queues, workers and readers are those of all projects; deliveries, and the ids of
+    Tasks, are those of the key's own.
     """
 
     @_typing.overload
@@ -39,6 +40,36 @@ class OperationsServiceStub:
     """List the queues of all task types, by name."""
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ListWorkersRequest, _operations_service_pb2.ListWorkersResponse]
     """List the live workers, by id."""
+    PauseQueue: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.PauseQueueRequest, _operations_service_pb2.PauseQueueResponse]
+    """Let no worker claim Tasks of a queue any more; it takes effect before this answers.
+
+    Tasks that run go on; Tasks that wait, and those submitted meanwhile, wait with the reason PAUSED. It lasts
+    until ResumeQueue, whatever is restarted. Pausing again changes nothing. NOT_FOUND: there is no such queue.
+    """
+    ResumeQueue: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ResumeQueueRequest, _operations_service_pb2.ResumeQueueResponse]
+    """Let workers claim Tasks of a queue again. NOT_FOUND: there is no such queue."""
+    PauseWorker: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.PauseWorkerRequest, _operations_service_pb2.PauseWorkerResponse]
+    """Ask a worker to claim no more Tasks until ResumeWorker; what it runs goes on.
+
+    It learns of it at once, at the latest with its next heartbeat: its paused tells. A worker that is draining
+    goes on draining. NOT_FOUND: there is no such worker.
+    """
+    ResumeWorker: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ResumeWorkerRequest, _operations_service_pb2.ResumeWorkerResponse]
+    """Ask a worker to claim Tasks again, also one that is draining, if it has not ended yet. NOT_FOUND: there is no
+    such worker.
+    """
+    DrainWorker: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.DrainWorkerRequest, _operations_service_pb2.DrainWorkerResponse]
+    """Ask a worker to claim no more Tasks, to let what it runs end however long that takes, and then to end itself.
+
+    What supervises it may start another one in its place. NOT_FOUND: there is no such worker.
+    """
+    GetPerformance: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.GetPerformanceRequest, _operations_service_pb2.GetPerformanceResponse]
+    """Answer how Tasks fared in the last hour or day, by task type and by queue, in total and over time.
+
+    It is counted from the log, seconds behind it. NOT_FOUND: the key has no such project.
+    """
+    ListLogReaders: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ListLogReadersRequest, _operations_service_pb2.ListLogReadersResponse]
+    """List the durable readers of the log, by name: what sends webhooks, what tells the brain, what counts."""
     ListDeliveries: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ListDeliveriesRequest, _operations_service_pb2.ListDeliveriesResponse]
     """List webhook deliveries: of a Task, oldest first, or of a project, newest first.
 
@@ -54,8 +85,9 @@ class OperationsServiceStub:
 
 @_typing.type_check_only
 class OperationsServiceAsyncStub(OperationsServiceStub):
-    """Shows operators what the plane is doing. Keys and errors are as in TaskService; every call needs the
-    role operate. Queues and workers are those of all projects; deliveries are those of the key's own.
+    """Shows operators what the plane is doing, and lets them hold it. Keys and errors are as in TaskService; every
+    call needs the role operate. Queues, workers and readers are those of all projects; deliveries, and the ids of
+    Tasks, are those of the key's own.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -63,6 +95,36 @@ class OperationsServiceAsyncStub(OperationsServiceStub):
     """List the queues of all task types, by name."""
     ListWorkers: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListWorkersRequest, _operations_service_pb2.ListWorkersResponse]  # type: ignore[assignment]
     """List the live workers, by id."""
+    PauseQueue: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.PauseQueueRequest, _operations_service_pb2.PauseQueueResponse]  # type: ignore[assignment]
+    """Let no worker claim Tasks of a queue any more; it takes effect before this answers.
+
+    Tasks that run go on; Tasks that wait, and those submitted meanwhile, wait with the reason PAUSED. It lasts
+    until ResumeQueue, whatever is restarted. Pausing again changes nothing. NOT_FOUND: there is no such queue.
+    """
+    ResumeQueue: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ResumeQueueRequest, _operations_service_pb2.ResumeQueueResponse]  # type: ignore[assignment]
+    """Let workers claim Tasks of a queue again. NOT_FOUND: there is no such queue."""
+    PauseWorker: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.PauseWorkerRequest, _operations_service_pb2.PauseWorkerResponse]  # type: ignore[assignment]
+    """Ask a worker to claim no more Tasks until ResumeWorker; what it runs goes on.
+
+    It learns of it at once, at the latest with its next heartbeat: its paused tells. A worker that is draining
+    goes on draining. NOT_FOUND: there is no such worker.
+    """
+    ResumeWorker: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ResumeWorkerRequest, _operations_service_pb2.ResumeWorkerResponse]  # type: ignore[assignment]
+    """Ask a worker to claim Tasks again, also one that is draining, if it has not ended yet. NOT_FOUND: there is no
+    such worker.
+    """
+    DrainWorker: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.DrainWorkerRequest, _operations_service_pb2.DrainWorkerResponse]  # type: ignore[assignment]
+    """Ask a worker to claim no more Tasks, to let what it runs end however long that takes, and then to end itself.
+
+    What supervises it may start another one in its place. NOT_FOUND: there is no such worker.
+    """
+    GetPerformance: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.GetPerformanceRequest, _operations_service_pb2.GetPerformanceResponse]  # type: ignore[assignment]
+    """Answer how Tasks fared in the last hour or day, by task type and by queue, in total and over time.
+
+    It is counted from the log, seconds behind it. NOT_FOUND: the key has no such project.
+    """
+    ListLogReaders: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListLogReadersRequest, _operations_service_pb2.ListLogReadersResponse]  # type: ignore[assignment]
+    """List the durable readers of the log, by name: what sends webhooks, what tells the brain, what counts."""
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListDeliveriesRequest, _operations_service_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
     """List webhook deliveries: of a Task, oldest first, or of a project, newest first.
 
@@ -77,8 +139,9 @@ class OperationsServiceAsyncStub(OperationsServiceStub):
     """
 
 class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows operators what the plane is doing. Keys and errors are as in TaskService; every call needs the
-    role operate. Queues and workers are those of all projects; deliveries are those of the key's own.
+    """Shows operators what the plane is doing, and lets them hold it. Keys and errors are as in TaskService; every
+    call needs the role operate. Queues, workers and readers are those of all projects; deliveries, and the ids of
+    Tasks, are those of the key's own.
     """
 
     @_abc_1.abstractmethod
@@ -96,6 +159,78 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_service_pb2.ListWorkersResponse, _abc.Awaitable[_operations_service_pb2.ListWorkersResponse]]:
         """List the live workers, by id."""
+
+    @_abc_1.abstractmethod
+    def PauseQueue(
+        self,
+        request: _operations_service_pb2.PauseQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_service_pb2.PauseQueueResponse, _abc.Awaitable[_operations_service_pb2.PauseQueueResponse]]:
+        """Let no worker claim Tasks of a queue any more; it takes effect before this answers.
+
+        Tasks that run go on; Tasks that wait, and those submitted meanwhile, wait with the reason PAUSED. It lasts
+        until ResumeQueue, whatever is restarted. Pausing again changes nothing. NOT_FOUND: there is no such queue.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeQueue(
+        self,
+        request: _operations_service_pb2.ResumeQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_service_pb2.ResumeQueueResponse, _abc.Awaitable[_operations_service_pb2.ResumeQueueResponse]]:
+        """Let workers claim Tasks of a queue again. NOT_FOUND: there is no such queue."""
+
+    @_abc_1.abstractmethod
+    def PauseWorker(
+        self,
+        request: _operations_service_pb2.PauseWorkerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_service_pb2.PauseWorkerResponse, _abc.Awaitable[_operations_service_pb2.PauseWorkerResponse]]:
+        """Ask a worker to claim no more Tasks until ResumeWorker; what it runs goes on.
+
+        It learns of it at once, at the latest with its next heartbeat: its paused tells. A worker that is draining
+        goes on draining. NOT_FOUND: there is no such worker.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeWorker(
+        self,
+        request: _operations_service_pb2.ResumeWorkerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_service_pb2.ResumeWorkerResponse, _abc.Awaitable[_operations_service_pb2.ResumeWorkerResponse]]:
+        """Ask a worker to claim Tasks again, also one that is draining, if it has not ended yet. NOT_FOUND: there is no
+        such worker.
+        """
+
+    @_abc_1.abstractmethod
+    def DrainWorker(
+        self,
+        request: _operations_service_pb2.DrainWorkerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_service_pb2.DrainWorkerResponse, _abc.Awaitable[_operations_service_pb2.DrainWorkerResponse]]:
+        """Ask a worker to claim no more Tasks, to let what it runs end however long that takes, and then to end itself.
+
+        What supervises it may start another one in its place. NOT_FOUND: there is no such worker.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPerformance(
+        self,
+        request: _operations_service_pb2.GetPerformanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_service_pb2.GetPerformanceResponse, _abc.Awaitable[_operations_service_pb2.GetPerformanceResponse]]:
+        """Answer how Tasks fared in the last hour or day, by task type and by queue, in total and over time.
+
+        It is counted from the log, seconds behind it. NOT_FOUND: the key has no such project.
+        """
+
+    @_abc_1.abstractmethod
+    def ListLogReaders(
+        self,
+        request: _operations_service_pb2.ListLogReadersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_service_pb2.ListLogReadersResponse, _abc.Awaitable[_operations_service_pb2.ListLogReadersResponse]]:
+        """List the durable readers of the log, by name: what sends webhooks, what tells the brain, what counts."""
 
     @_abc_1.abstractmethod
     def ListDeliveries(

@@ -74,6 +74,8 @@ class _WaitReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_WaitReason.
     """An attempt failed, and the next one waits for its time."""
     WAIT_REASON_SCHEDULED: _WaitReason.ValueType  # 4
     """The submission asked for a delay that has not passed."""
+    WAIT_REASON_PAUSED: _WaitReason.ValueType  # 5
+    """Operators have paused the Task's queue, or every worker that serves it."""
 
 class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
     """Why a PENDING Task waits. New reasons may be added."""
@@ -88,6 +90,8 @@ WAIT_REASON_BACKOFF: WaitReason.ValueType  # 3
 """An attempt failed, and the next one waits for its time."""
 WAIT_REASON_SCHEDULED: WaitReason.ValueType  # 4
 """The submission asked for a delay that has not passed."""
+WAIT_REASON_PAUSED: WaitReason.ValueType  # 5
+"""Operators have paused the Task's queue, or every worker that serves it."""
 
 class _FailureReason:
     ValueType = typing.NewType("ValueType", builtins.int)

@@ -588,51 +588,111 @@ class WatchTaskResponse(message.Message):
 
 @typing.final
 class WatchTasksRequest(message.Message):
-    """The request of WatchTasks."""
+    """The request of WatchTasks. What a filter leaves out means any."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     PROJECT_FIELD_NUMBER: builtins.int
     CURSOR_FIELD_NUMBER: builtins.int
+    STATES_FIELD_NUMBER: builtins.int
+    TASK_TYPES_FIELD_NUMBER: builtins.int
+    TASK_IDS_FIELD_NUMBER: builtins.int
+    SNAPSHOT_SIZE_FIELD_NUMBER: builtins.int
     project: builtins.str
     """The project. Empty: the key's own, when it has just one."""
     cursor: builtins.str
-    """Where to go on: the cursor of the last response seen. Empty: now."""
+    """Where to go on: the cursor of the last response that had one. Empty: begin with a snapshot."""
+    snapshot_size: builtins.int
+    """The most Tasks of the snapshot: at most 1,000. Zero: none of them, only its end. Unset: 200."""
+    @builtins.property
+    def states(self) -> containers.RepeatedScalarFieldContainer[task_pb2.TaskState.ValueType]:
+        """Only Tasks in one of these states. A Task is watched while its state is one of them: the fact by which it
+        leaves them is still told.
+        """
+
+    @builtins.property
+    def task_types(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only Tasks of these types. An unknown type is refused."""
+
+    @builtins.property
+    def task_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only these Tasks: UUIDs. One that is not there, or not the project's, is never told of."""
+
     def __init__(
         self,
         *,
         project: builtins.str = ...,
         cursor: builtins.str = ...,
+        states: abc.Iterable[task_pb2.TaskState.ValueType] | None = ...,
+        task_types: abc.Iterable[builtins.str] | None = ...,
+        task_ids: abc.Iterable[builtins.str] | None = ...,
+        snapshot_size: builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_snapshot_size", b"_snapshot_size", "snapshot_size", b"snapshot_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cursor", b"cursor", "project", b"project"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_snapshot_size", b"_snapshot_size", "cursor", b"cursor", "project", b"project", "snapshot_size", b"snapshot_size", "states", b"states", "task_ids", b"task_ids", "task_types", b"task_types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__snapshot_size: _TypeAlias = typing.Literal["snapshot_size"]  # noqa: Y015
+    _WhichOneofArgType__snapshot_size: _TypeAlias = typing.Literal["_snapshot_size", b"_snapshot_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__snapshot_size) -> _WhichOneofReturnType__snapshot_size | None: ...
 
 @typing.final
 class WatchTasksResponse(message.Message):
-    """One event of WatchTasks."""
+    """One thing that WatchTasks tells: a Task of the snapshot, the snapshot's end, or an event. With none of them set
+    it tells that nothing happened up to its cursor.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: builtins.int
     CURSOR_FIELD_NUMBER: builtins.int
+    SNAPSHOT_FIELD_NUMBER: builtins.int
+    SNAPSHOT_END_FIELD_NUMBER: builtins.int
     cursor: builtins.str
-    """Where to go on after this event."""
+    """Where to go on after this response. Empty: it is a signal, or the snapshot has not ended."""
     @builtins.property
     def event(self) -> task_event_pb2.TaskEvent:
-        """The event."""
+        """An event."""
+
+    @builtins.property
+    def snapshot(self) -> task_pb2.Task:
+        """A Task of the snapshot, as it is, without wait_reason and queue_position."""
+
+    @builtins.property
+    def snapshot_end(self) -> SnapshotEnd:
+        """The end of the snapshot: from now on, events are told."""
 
     def __init__(
         self,
         *,
         event: task_event_pb2.TaskEvent | None = ...,
         cursor: builtins.str = ...,
+        snapshot: task_pb2.Task | None = ...,
+        snapshot_end: SnapshotEnd | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["event", b"event"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["event", b"event", "snapshot", b"snapshot", "snapshot_end", b"snapshot_end"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cursor", b"cursor", "event", b"event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cursor", b"cursor", "event", b"event", "snapshot", b"snapshot", "snapshot_end", b"snapshot_end"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SnapshotEnd(message.Message):
+    """The end of a snapshot."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    HAS_MORE_FIELD_NUMBER: builtins.int
+    has_more: builtins.bool
+    """Whether more Tasks fit than the snapshot holds: older ones."""
+    def __init__(
+        self,
+        *,
+        has_more: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["has_more", b"has_more"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

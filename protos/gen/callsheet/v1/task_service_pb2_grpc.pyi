@@ -29,11 +29,11 @@ GRPC_VERSION: str
 class TaskServiceStub:
     """Accepts Tasks and reports what became of them.
 
-    Every call carries the metadata `authorization: Bearer <key>` or `x-api-key: <key>`. Without a valid key
-    it fails with UNAUTHENTICATED, without the needed role with PERMISSION_DENIED. A Task of a project the
-    key does not belong to is NOT_FOUND. Every error carries a google.rpc.ErrorInfo of the domain
-    callsheet.dev; a refused request changed nothing. While the ledger is away every call fails with
-    UNAVAILABLE and a google.rpc.RetryInfo.
+    Every call carries the metadata `authorization: Bearer <key>` or `x-api-key: <key>`; a ticket of AccessService
+    is sent like a key. Without a valid one it fails with UNAUTHENTICATED, without the needed role with
+    PERMISSION_DENIED. A Task of a project the key does not belong to is NOT_FOUND. Every error carries a
+    google.rpc.ErrorInfo of the domain callsheet.dev; a refused request changed nothing. While the ledger is away
+    every call fails with UNAVAILABLE and a google.rpc.RetryInfo.
     """
 
     @_typing.overload
@@ -66,10 +66,24 @@ class TaskServiceStub:
     as they come. Ends after the final fact.
 
     OUT_OF_RANGE: the Task has no such sequence yet. DATA_LOSS: the ledger's epoch is not the one the
-    reader remembers; read the Task anew. Needs the role read.
+    reader remembers; read the Task anew. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
+    expired. Needs the role read.
     """
     WatchTasks: _grpc.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.WatchTasksResponse]
-    """Stream what happens to many Tasks. Not served yet: always UNIMPLEMENTED."""
+    """Stream what happens to the Tasks of a project that fit a filter: first those there are, then every fact
+    about them in the order of the log, and signals as they come. It goes on until somebody ends it.
+
+    Without a cursor it begins with a snapshot: Tasks that fit, newest first, each in a response of its own, and
+    then snapshot_end with the first cursor. Facts that the snapshot holds already are not told again; a Task that
+    was not in the snapshot is told of from its next fact on, whatever its sequence. With a cursor it goes on
+    right behind it: no fact that fits is left out or told twice. A reader that is too slow for the facts loses
+    none of them; of signals it gets the newest of each Task.
+
+    INVALID_ARGUMENT: the cursor is not one of these. DATA_LOSS: the ledger's epoch is not the cursor's, or the
+    log is no longer kept as far back; begin anew without a cursor. RESOURCE_EXHAUSTED: this server has all the
+    watchers it takes, with a RetryInfo. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
+    expired. Needs the role read.
+    """
     CancelTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_service_pb2.CancelTaskResponse]
     """Ask a Task to stop.
 
@@ -86,11 +100,11 @@ class TaskServiceStub:
 class TaskServiceAsyncStub(TaskServiceStub):
     """Accepts Tasks and reports what became of them.
 
-    Every call carries the metadata `authorization: Bearer <key>` or `x-api-key: <key>`. Without a valid key
-    it fails with UNAUTHENTICATED, without the needed role with PERMISSION_DENIED. A Task of a project the
-    key does not belong to is NOT_FOUND. Every error carries a google.rpc.ErrorInfo of the domain
-    callsheet.dev; a refused request changed nothing. While the ledger is away every call fails with
-    UNAVAILABLE and a google.rpc.RetryInfo.
+    Every call carries the metadata `authorization: Bearer <key>` or `x-api-key: <key>`; a ticket of AccessService
+    is sent like a key. Without a valid one it fails with UNAUTHENTICATED, without the needed role with
+    PERMISSION_DENIED. A Task of a project the key does not belong to is NOT_FOUND. Every error carries a
+    google.rpc.ErrorInfo of the domain callsheet.dev; a refused request changed nothing. While the ledger is away
+    every call fails with UNAVAILABLE and a google.rpc.RetryInfo.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -120,10 +134,24 @@ class TaskServiceAsyncStub(TaskServiceStub):
     as they come. Ends after the final fact.
 
     OUT_OF_RANGE: the Task has no such sequence yet. DATA_LOSS: the ledger's epoch is not the one the
-    reader remembers; read the Task anew. Needs the role read.
+    reader remembers; read the Task anew. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
+    expired. Needs the role read.
     """
     WatchTasks: _aio.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.WatchTasksResponse]  # type: ignore[assignment]
-    """Stream what happens to many Tasks. Not served yet: always UNIMPLEMENTED."""
+    """Stream what happens to the Tasks of a project that fit a filter: first those there are, then every fact
+    about them in the order of the log, and signals as they come. It goes on until somebody ends it.
+
+    Without a cursor it begins with a snapshot: Tasks that fit, newest first, each in a response of its own, and
+    then snapshot_end with the first cursor. Facts that the snapshot holds already are not told again; a Task that
+    was not in the snapshot is told of from its next fact on, whatever its sequence. With a cursor it goes on
+    right behind it: no fact that fits is left out or told twice. A reader that is too slow for the facts loses
+    none of them; of signals it gets the newest of each Task.
+
+    INVALID_ARGUMENT: the cursor is not one of these. DATA_LOSS: the ledger's epoch is not the cursor's, or the
+    log is no longer kept as far back; begin anew without a cursor. RESOURCE_EXHAUSTED: this server has all the
+    watchers it takes, with a RetryInfo. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
+    expired. Needs the role read.
+    """
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_service_pb2.CancelTaskResponse]  # type: ignore[assignment]
     """Ask a Task to stop.
 
@@ -139,11 +167,11 @@ class TaskServiceAsyncStub(TaskServiceStub):
 class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     """Accepts Tasks and reports what became of them.
 
-    Every call carries the metadata `authorization: Bearer <key>` or `x-api-key: <key>`. Without a valid key
-    it fails with UNAUTHENTICATED, without the needed role with PERMISSION_DENIED. A Task of a project the
-    key does not belong to is NOT_FOUND. Every error carries a google.rpc.ErrorInfo of the domain
-    callsheet.dev; a refused request changed nothing. While the ledger is away every call fails with
-    UNAVAILABLE and a google.rpc.RetryInfo.
+    Every call carries the metadata `authorization: Bearer <key>` or `x-api-key: <key>`; a ticket of AccessService
+    is sent like a key. Without a valid one it fails with UNAUTHENTICATED, without the needed role with
+    PERMISSION_DENIED. A Task of a project the key does not belong to is NOT_FOUND. Every error carries a
+    google.rpc.ErrorInfo of the domain callsheet.dev; a refused request changed nothing. While the ledger is away
+    every call fails with UNAVAILABLE and a google.rpc.RetryInfo.
     """
 
     @_abc_1.abstractmethod
@@ -207,7 +235,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         as they come. Ends after the final fact.
 
         OUT_OF_RANGE: the Task has no such sequence yet. DATA_LOSS: the ledger's epoch is not the one the
-        reader remembers; read the Task anew. Needs the role read.
+        reader remembers; read the Task anew. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
+        expired. Needs the role read.
         """
 
     @_abc_1.abstractmethod
@@ -216,7 +245,20 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_service_pb2.WatchTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_task_service_pb2.WatchTasksResponse], _abc.AsyncIterator[_task_service_pb2.WatchTasksResponse]]:
-        """Stream what happens to many Tasks. Not served yet: always UNIMPLEMENTED."""
+        """Stream what happens to the Tasks of a project that fit a filter: first those there are, then every fact
+        about them in the order of the log, and signals as they come. It goes on until somebody ends it.
+
+        Without a cursor it begins with a snapshot: Tasks that fit, newest first, each in a response of its own, and
+        then snapshot_end with the first cursor. Facts that the snapshot holds already are not told again; a Task that
+        was not in the snapshot is told of from its next fact on, whatever its sequence. With a cursor it goes on
+        right behind it: no fact that fits is left out or told twice. A reader that is too slow for the facts loses
+        none of them; of signals it gets the newest of each Task.
+
+        INVALID_ARGUMENT: the cursor is not one of these. DATA_LOSS: the ledger's epoch is not the cursor's, or the
+        log is no longer kept as far back; begin anew without a cursor. RESOURCE_EXHAUSTED: this server has all the
+        watchers it takes, with a RetryInfo. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
+        expired. Needs the role read.
+        """
 
     @_abc_1.abstractmethod
     def CancelTask(

@@ -4,9 +4,11 @@ isort:skip_file
 """
 
 from callsheet.v1 import task_pb2 as task_pb2
+from collections import abc as abc
 from google.protobuf import any_pb2 as any_pb2
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
+from google.protobuf.internal import containers as containers
 import builtins as builtins
 import sys
 import typing as typing
@@ -153,6 +155,40 @@ class FromRunner(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
 @typing.final
+class DeviceReport(message.Message):
+    """What a runner says of the device it holds."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PRODUCT_FIELD_NUMBER: builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: builtins.int
+    LOADED_MODELS_FIELD_NUMBER: builtins.int
+    product: builtins.str
+    """What its maker calls it. Empty: it is not told."""
+    memory_total_bytes: builtins.int
+    """The device's memory, in bytes. Zero: it has none of its own."""
+    memory_used_bytes: builtins.int
+    """How much of it is taken, by whomever, in bytes."""
+    @builtins.property
+    def loaded_models(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The models whose pipelines are warm, the last used first; at most 16."""
+
+    def __init__(
+        self,
+        *,
+        product: builtins.str = ...,
+        memory_total_bytes: builtins.int = ...,
+        memory_used_bytes: builtins.int = ...,
+        loaded_models: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["loaded_models", b"loaded_models", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "product", b"product"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class RunnerReady(message.Message):
     """The runner can take an attempt."""
 
@@ -210,6 +246,7 @@ class AttemptEnded(message.Message):
     FAILURE_FIELD_NUMBER: builtins.int
     STOPPED_FIELD_NUMBER: builtins.int
     QUALITY_FIELD_NUMBER: builtins.int
+    DEVICE_FIELD_NUMBER: builtins.int
     task_id: builtins.str
     """The task."""
     stopped: builtins.bool
@@ -230,6 +267,10 @@ class AttemptEnded(message.Message):
     def quality(self) -> task_pb2.Quality:
         """How good the output is. Unset: the task type has no measure, or it could not be computed."""
 
+    @builtins.property
+    def device(self) -> DeviceReport:
+        """How the device is after the attempt. Unset: the runner has not used it yet."""
+
     def __init__(
         self,
         *,
@@ -239,10 +280,11 @@ class AttemptEnded(message.Message):
         failure: task_pb2.Failure | None = ...,
         stopped: builtins.bool = ...,
         quality: task_pb2.Quality | None = ...,
+        device: DeviceReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "outcome", b"outcome", "output", b"output", "quality", b"quality", "stopped", b"stopped", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["device", b"device", "failure", b"failure", "outcome", b"outcome", "output", b"output", "quality", b"quality", "stopped", b"stopped", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "outcome", b"outcome", "output", b"output", "quality", b"quality", "stopped", b"stopped", "task_id", b"task_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["device", b"device", "failure", b"failure", "outcome", b"outcome", "output", b"output", "quality", b"quality", "stopped", b"stopped", "task_id", b"task_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = typing.Literal["output", "failure", "stopped"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = typing.Literal["outcome", b"outcome"]  # noqa: Y015
