@@ -18,13 +18,14 @@ class HttpCaller:
 
     async def __call__(self, *, timed: bool = False) -> None:
         """Post one task. Raises SystemExit unless the answer is 202."""
-        await self._post(_TIMED if timed else _PLAIN)
+        await self.post(_TIMED if timed else _PLAIN)
 
     async def many(self, count: int) -> None:
         """Post a batch of tasks. Raises SystemExit unless the answer is 202."""
-        await self._post(_request("/batches", {"count": count}))
+        await self.post(http_request("/batches", {"count": count}))
 
-    async def _post(self, request: bytes) -> None:
+    async def post(self, request: bytes) -> None:
+        """Send a request of http_request. Raises SystemExit unless the answer is 202."""
         self._writer.write(request)
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = _LENGTH.search(head)
@@ -42,14 +43,20 @@ async def dial(port: int) -> HttpCaller:
     return HttpCaller(*await asyncio.open_connection("127.0.0.1", port))
 
 
-def _request(path: str, asked: Mapping[str, object]) -> bytes:
+def http_request(
+    path: str, asked: Mapping[str, object], *, headers: Mapping[str, str] | None = None
+) -> bytes:
+    """Return a POST of JSON, as it goes over the wire."""
     body = json.dumps(asked)
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
-    )
-    return (head + body).encode()
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "host: 127.0.0.1",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        *(f"{name}: {value}" for name, value in (headers or {}).items()),
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
 
-_PLAIN: Final = _request("/tasks", {"timed": False})
-_TIMED: Final = _request("/tasks", {"timed": True})
+_PLAIN: Final = http_request("/tasks", {"timed": False})
+_TIMED: Final = http_request("/tasks", {"timed": True})

@@ -128,12 +128,14 @@ async def _done(plane: ScalePlane, stub: TaskServiceAsyncStub, count: int) -> li
 
 
 async def _trimmed(plane: ScalePlane) -> None:
-    """Return when upkeep has dropped what every reader has read: all but the last entry."""
+    """Return when the log has but its last entry: what is kept of it for watchers is no task's."""
 
-    async def is_short() -> bool:
-        return await plane.cell.log.length() <= 1
+    async def is_read() -> bool:
+        end = await plane.cell.log.end()
+        return set((await plane.cell.log.cursors()).values()) == {end}
 
-    await eventually(is_short, within=PATIENCE)
+    await eventually(is_read, within=PATIENCE)
+    await plane.cell.log.trim(await plane.cell.log.end())
 
 
 async def _is_told(plane: ScalePlane) -> bool:

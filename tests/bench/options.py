@@ -9,8 +9,8 @@ from typing import Final
 
 from tests.bench.contenders import names
 
-#: What is measured of Callsheet alone: worker and watchers, webhooks and brain, size and recovery.
-ALONE: Final = ("plane", "sidecar", "scale")
+#: What is measured of Callsheet alone: worker and watchers, webhooks and brain, REST, size.
+ALONE: Final = ("plane", "sidecar", "gateway", "scale")
 ROUNDS: Final = 3
 
 

@@ -15,6 +15,7 @@ from typing import Final
 import uvloop
 
 from tests.bench.contenders import contenders, left_out
+from tests.bench.gateway import gateway_figures
 from tests.bench.machine import machine_line
 from tests.bench.measure import Figure, watch_events, worker_pings
 from tests.bench.options import Options, parse
@@ -62,6 +63,9 @@ async def measured(folder: Path, options: Options) -> Run:
         # A plane of its own: its log holds nothing but what is measured.
         async with measured_plane(folder / "sidecar") as plane:
             await sidecar_figures(plane, run.note)
+    if "gateway" in options.parts:
+        async with measured_plane(folder / "gateway") as plane:
+            await gateway_figures(plane, run.note)
     if "scale" in options.parts:
         parts = SMALL if options.quick else PARTS
         run.series = await scale_figures(folder / "scale", run.note, measured=parts)

@@ -13,6 +13,7 @@ from callsheet.embedded.valkey import EmbeddedValkey
 from tests.bench.measure import Figure, Note
 from tests.bench.plane import free_address
 from tests.bench.scale_plane import ScalePlane, scale_plane
+from tests.support.any_ports import ANY_PORTS
 from tests.support.processes import Room
 
 ROUNDS: Final = 3
@@ -20,6 +21,7 @@ ROUNDS: Final = 3
 ROOMS: Final = {
     "brain": "embedded.brain",
     "control": "control",
+    "gateway": "gateway",
     "upkeep": "upkeep",
     "worker": "worker",
     "sidecar": "sidecar",
@@ -51,7 +53,7 @@ def _valkey(folder: Path) -> float:
 
 
 def _room(plane: ScalePlane, name: str, module: str) -> float:
-    own = {"CALLSHEET_GRPC_ADDRESS": free_address(), "CALLSHEET_BRAIN_ADDRESS": free_address()}
+    own = {variable: free_address() for variable in ANY_PORTS}
     start = time.perf_counter()
     room = plane.start(module, name=f"started-{name}", **own)
     spent = time.perf_counter() - start
@@ -63,8 +65,7 @@ def _up(folder: Path) -> float:
     folder.mkdir(parents=True)
     environment = {
         "CALLSHEET_STATE_DIR": str(folder),
-        "CALLSHEET_GRPC_ADDRESS": free_address(),
-        "CALLSHEET_BRAIN_ADDRESS": free_address(),
+        **ANY_PORTS,
         "CALLSHEET_DEVICE": "cpu",
     }
     start = time.perf_counter()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from callsheet.embedded.valkey import EmbeddedValkey
+from callsheet.runtime.registry_settings import Service
 from callsheet.runtime.settings import Settings, variable_of
 
 KEY = re.compile(r"cs_[0-9a-f]{8}_[A-Za-z0-9_-]{43}")
@@ -66,19 +67,44 @@ def test_settings_are_shown_with_their_sources_and_without_secrets(callsheetd: C
             "settings", "--json", CALLSHEET_CELL="north", CALLSHEET_WEBHOOK_MASTER_KEY="k" * 32
         )
     )
-    rows = {row["variable"]: row for row in shown}
+    rows = {row["variable"]: row for row in shown["settings"]}
     assert (rows["CALLSHEET_CELL"]["value"], rows["CALLSHEET_CELL"]["source"]) == (
         "north",
         "environment",
     )
     assert rows["CALLSHEET_WEBHOOK_MASTER_KEY"]["value"] == "***"
     assert rows["CALLSHEET_CACHE_DIR"]["source"] == "derived"
-    assert set(shown[0]) == {"name", "variable", "value", "source", "meaning"}
+    assert set(shown["settings"][0]) == {"name", "variable", "value", "source", "meaning"}
 
 
-def test_settings_are_a_table_for_people(callsheetd: Command) -> None:
-    lines = callsheetd.answer("settings").splitlines()
+def test_settings_show_where_every_service_is(callsheetd: Command) -> None:
+    shown = json.loads(
+        callsheetd.answer(
+            *("settings", "--json"),
+            CALLSHEET_ENVIRONMENT="production",
+            PROMETHEUS_URL="https://metrics.example.com",
+            REDIS_URL="redis://me:hunter2@redis:6379/0",
+        )
+    )
+    assert shown["environment"] == "production"
+    services = {each["service"]: each for each in shown["services"]}
+    assert set(services) == set(Service)
+    assert services["auto_movie"]["url"] == "https://auto-movie.ft.tc"
+    assert services["prometheus"]["url"] == "https://metrics.example.com"
+    assert services["prometheus"]["source"] == "environment"
+    assert services["redis"]["url"] == "redis://***@redis:6379/0"
+    assert set(services["redis"]) == {
+        *("service", "url", "source", "variable", "is_used", "purpose")
+    }
+
+
+def test_settings_are_two_tables_for_people(callsheetd: Command) -> None:
+    settings, _, services = callsheetd.answer("settings").partition("\n\n")
+    lines = settings.splitlines()
     assert len(lines) == len(Settings.model_fields)
+    assert services.startswith("Services of development;")
+    assert len(services.splitlines()) == 1 + len(Service)
+    assert re.search(r"^\* task_service +http://localhost:8001 +registry", services, re.MULTILINE)
     assert re.match(r"REDIS_URL +unset +default +Redis of the ledger;", lines[3])
 
 
@@ -102,6 +128,7 @@ def test_the_text_for_help_names_every_command_and_exit_code(callsheetd: Command
     for word in (
         "up",
         "control",
+        "gateway",
         "upkeep",
         "worker",
         "sidecar",
@@ -109,6 +136,7 @@ def test_the_text_for_help_names_every_command_and_exit_code(callsheetd: Command
         "webhooks",
         "media",
         "settings",
+        "doctor",
     ):
         assert re.search(rf"^    {word} +\w", text, re.MULTILINE), word
     for code in ("0", "1", "2", "3", "78", "130"):

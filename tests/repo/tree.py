@@ -13,7 +13,7 @@ ROOTS: Final = ("protos", "clients", "services", "actors")
 GENERATED: Final = REPOSITORY / "protos" / "gen"
 PACKAGES: Final = tuple(REPOSITORY / root / "callsheet" for root in ROOTS[1:])
 
-_FOLDERS: Final = (*ROOTS, "deploy", "tests", ".ci")
+_FOLDERS: Final = (*ROOTS, "dashboard", "deploy", "tests", ".ci")
 _PASSED_OVER: Final = frozenset({"__pycache__", "node_modules", ".hypothesis"})
 
 

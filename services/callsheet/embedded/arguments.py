@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from callsheet.embedded.embedded_brain import BRAIN, BRAIN_MODULE
+from callsheet.embedded.gateway_room import GATEWAY
 from callsheet.embedded.media_commands import add_media
 from callsheet.embedded.up import ROOMS
 from callsheet.embedded.webhook_arguments import add_webhooks
@@ -27,6 +28,7 @@ Everything is configured by environment variables; `callsheetd settings` shows t
 _ROOM_SUMMARIES: Final = {
     BRAIN: "run the embedded brain, a graph of tasks that is searched by meaning",
     "control": "run the gRPC control plane",
+    GATEWAY: "run the gateway: REST, WebSocket rooms, the dashboard, health and documentation",
     "upkeep": "run the rescuer, the scheduler and the pruner",
     "worker": "run a worker",
     "sidecar": "run the sidecar, which sends webhooks",
@@ -54,8 +56,8 @@ def command_line() -> argparse.ArgumentParser:
         help="run one image task from its submission to its signed webhook",
         description="Bring a plane of its own up in CALLSHEET_STATE_DIR/demo, submit one image "
         "task, show its progress, its image and the webhook that a small receiver gets, find the "
-        "task again in the brain by other words, and take the plane down. The last line is one "
-        "JSON object.",
+        "task again in the brain by other words, and take the plane down, or with KEEP=1 in the "
+        "environment only at Ctrl-C. The last line of the story is one JSON object.",
     )
     for room in ROOMS:
         commands.add_parser(
@@ -66,15 +68,24 @@ def command_line() -> argparse.ArgumentParser:
             else f"Become the process `python -m callsheet.{room}`, on the Redis of "
             "REDIS_URL, or on the embedded Valkey of a `callsheetd up` that runs.",
         )
+    doctor = commands.add_parser(
+        "doctor",
+        help="say how every part is, and what mends it",
+        description="Look at every part of the plane from this machine: its Redis servers, "
+        "control, gateway, the workers of each queue, the sidecar, the brain, PayloadCMS, the "
+        "artifacts' store, and the machine. Nothing is changed. Exit code 1: something is down.",
+    )
+    _add_json(doctor, "one object")
     _add_keys(commands.add_parser)
     add_webhooks(commands.add_parser)
     add_media(commands.add_parser)
     settings = commands.add_parser(
         "settings",
-        help="show every setting, its value and where that is from",
-        description="Show every setting: variable, value (secrets masked), source, meaning.",
+        help="show every setting and every service, and where that is from",
+        description="Show every setting: variable, value (secrets masked), source, meaning. Then "
+        "the registry: where each service of the platform is in this environment.",
     )
-    _add_json(settings, "one array of objects")
+    _add_json(settings, "one object with two arrays")
     return parser
 
 
@@ -82,7 +93,7 @@ def _add_up(add_parser: AddParser) -> None:
     up = add_parser(
         "up",
         help="run everything on this machine",
-        description="Run control, upkeep, worker and sidecar, unless REDIS_URL is set the "
+        description="Run control, gateway, upkeep, worker and sidecar, unless REDIS_URL is set the "
         "embedded Valkey, and unless BRAIN_WS_URL is set the embedded brain, until Ctrl-C. All "
         "state is kept in CALLSHEET_STATE_DIR; another start finds it again. Prints the line "
         "`ready` when everything runs.",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from callsheet.embedded.child import ChildFact, ChildReport
+from callsheet.embedded.gateway_room import GatewayAddresses
 from callsheet.embedded.log_file import last_lines
 from callsheet.runtime.settings import without_password
 
@@ -25,9 +26,21 @@ class Readiness:
     state_dir: Path
     artifacts_url: str
     brain_ws_url: str | None
+    addresses: GatewayAddresses
     pid: int
     processes: Mapping[str, int | None]
     late: Sequence[str]
+
+    @property
+    def settings(self) -> Mapping[str, str | None]:
+        """Where everything is, under the names of the settings that say so."""
+        return {
+            "grpc_address": self.grpc_address,
+            "gateway_address": self.addresses.gateway,
+            "health_address": self.addresses.health,
+            "docs_address": self.addresses.docs,
+            "brain_ws_url": self.brain_ws_url,
+        }
 
 
 class Console:
@@ -50,6 +63,7 @@ class Console:
             print(json.dumps(_ready_event(readiness)), flush=True)
             return
         lines = {
+            **readiness.addresses.urls,
             "control": readiness.grpc_address,
             "redis": without_password(readiness.redis_url),
             "artifacts": without_password(readiness.artifacts_url),
@@ -124,14 +138,13 @@ def _ending(report: ChildReport) -> str:
 def _ready_event(readiness: Readiness) -> Mapping[str, object]:
     return {
         "event": "ready",
-        "grpc_address": readiness.grpc_address,
+        **readiness.settings,
         "redis_url": without_password(readiness.redis_url),
         "key": readiness.key,
         "project": readiness.projects[0] if readiness.projects else None,
         "projects": list(readiness.projects),
         "state_dir": str(readiness.state_dir),
         "artifacts_url": without_password(readiness.artifacts_url),
-        "brain_ws_url": readiness.brain_ws_url,
         "pid": readiness.pid,
         "processes": dict(readiness.processes),
         "late": list(readiness.late),

@@ -2,18 +2,14 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Any, Final, cast
+from queue import Empty
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from callsheet.brain.errors import BrainError
@@ -21,7 +17,9 @@ from callsheet.client import TaskClient, TaskHandle
 from callsheet.client.errors import CallsheetError
 from callsheet.client.webhooks import Webhook, WebhookRejected, verify
 from callsheet.embedded.demo_brain import OTHERS, QUESTION, Recollection, recollection
+from callsheet.embedded.demo_plane import DemoFailed, DemoPlane, demo_plane
 from callsheet.embedded.demo_receiver import Received, Receiver
+from callsheet.embedded.demo_web import Seen, seen_over_http
 from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.settings import Settings
 from callsheet.tasks.v1.artifact_pb2 import Artifact
@@ -31,20 +29,11 @@ from callsheet.v1.task_event_pb2 import TaskEvent
 from callsheet.v1.task_pb2 import Progress, Task, TaskState
 
 _PROJECT: Final = "default"
-_START: Final = timedelta(minutes=3)
 _TASK: Final = timedelta(minutes=10)
 _WEBHOOK: Final = timedelta(seconds=60)
-_STOP: Final = timedelta(seconds=60)
 _BAR: Final = 24
-#: What belongs to a plane that is not the demo's.
-_FOREIGN: Final = frozenset(
-    {"REDIS_URL", "R2_PUBLIC_URL", "PAYLOAD_API_URL", "PAYLOAD_API_KEY"}
-    | {"BRAIN_WS_URL", "BRAIN_HTTP_URL"}
-)
-
-
-class DemoFailed(Exception):
-    """A step did not do what it should."""
+#: Set in the environment: the plane stays up after the story, until Ctrl-C.
+_KEEP: Final = "KEEP"
 
 
 @dataclass(frozen=True)
@@ -57,6 +46,7 @@ class Story:
     webhook: Webhook
     submit_to_webhook: timedelta
     recollection: Recollection | None
+    seen: Seen
 
     def summary(self) -> dict[str, object]:
         """Return the demo's last line."""
@@ -66,6 +56,8 @@ class Story:
             "artifact": str(self.file),
             "sha256": self.image.sha256,
             "webhook_verified": True,
+            "rest_status": self.seen.status,
+            "health": self.seen.health,
             "submit_to_start_ms": _between(self.task, "start_time"),
             "submit_to_webhook_ms": round(self.submit_to_webhook / timedelta(milliseconds=1), 1),
             "brain_found": self.recollection is not None,
@@ -78,15 +70,12 @@ def run_demo(settings: Settings) -> int:
     # What the clients of the demo itself log is for people only when something is wrong.
     quiet = settings.model_copy(update={"log_level": "warning", "log_format": "console"})
     configure_logging(quiet, process="demo")
-    folder = settings.state_dir / "demo"
-    environment = _environment(folder)
     try:
-        with _plane(environment) as ready, Receiver() as receiver:
-            shown = _asked(environment, "webhooks", "secret", "show", "--project", _PROJECT)
-            secret = shown["secret"]
-            address = str(ready["grpc_address"])
-            with TaskClient(address, key=str(ready["key"]), project=_PROJECT) as client:
-                story = _told(client, receiver, secret=str(secret), ready=ready)
+        with demo_plane(settings.state_dir / "demo") as plane:
+            print(f"dashboard   {plane.dashboard}, sign in with {plane.key}", flush=True)
+            print(json.dumps(_story(plane).summary()), flush=True)
+            if os.environ.get(_KEEP, "0") not in {"", "0"}:
+                _keep(plane)
     except (
         DemoFailed,
         CallsheetError,
@@ -96,13 +85,32 @@ def run_demo(settings: Settings) -> int:
     ) as failure:
         print(f"callsheetd: {failure}", file=sys.stderr)
         return 1
-    print(json.dumps(story.summary()))
     return 0
 
 
-def _told(
-    client: TaskClient, receiver: Receiver, *, secret: str, ready: Mapping[str, object]
-) -> Story:
+def _story(plane: DemoPlane) -> Story:
+    with Receiver() as receiver:
+        shown = plane.asked("webhooks", "secret", "show", "--project", _PROJECT)
+        with TaskClient(plane.grpc_address, key=plane.key, project=_PROJECT) as client:
+            return _told(client, receiver, secret=str(shown["secret"]), plane=plane)
+
+
+def _keep(plane: DemoPlane) -> None:
+    """Leave the plane up until Ctrl-C. Raises DemoFailed when it ends by itself."""
+    print(f"\ndashboard   {plane.dashboard}")
+    print(f"sign in     {plane.key}")
+    print("shell       the command `callsheet` finds the plane with")
+    print(f"              export CALLSHEET_GRPC_ADDRESS={plane.grpc_address}")
+    print(f"              export CALLSHEET_API_KEY={plane.key} CALLSHEET_PROJECT={_PROJECT}")
+    print("kept up     until Ctrl-C", flush=True)
+    try:
+        plane.until_ended()
+    except KeyboardInterrupt:
+        return
+    raise DemoFailed("the plane ended; its reason stands above")
+
+
+def _told(client: TaskClient, receiver: Receiver, *, secret: str, plane: DemoPlane) -> Story:
     submitted = time.monotonic()
     handle = client.submit(
         GenerateImageInput(prompt="a lighthouse at dusk, wide shot", steps=20, seed=7),
@@ -127,7 +135,9 @@ def _told(
     print(json.dumps(json.loads(received.body), indent=2))
     taken = timedelta(seconds=received.monotonic_seconds - submitted)
     _submit_others(client)
-    story = Story(task, image, file, webhook, taken, _remembered(ready, task))
+    remembered = _remembered(plane, task)
+    seen = seen_over_http(plane, task.id)
+    story = Story(task, image, file, webhook, taken, remembered, seen)
     _show_times(story)
     return story
 
@@ -191,15 +201,13 @@ def _submit_others(client: TaskClient) -> None:
         other.wait(timeout=_TASK)
 
 
-def _remembered(ready: Mapping[str, object], task: Task) -> Recollection | None:
+def _remembered(plane: DemoPlane, task: Task) -> Recollection | None:
     """Look the task up in the brain, and show what is found."""
-    url = ready["brain_ws_url"]
+    url = plane.ready["brain_ws_url"]
     if url is None:
         print("\nbrain       there is none on this machine")
         return None
-    found = recollection(
-        Path(str(ready["state_dir"])), url=str(url), project=_PROJECT, task_id=task.id
-    )
+    found = recollection(plane.state_dir, url=str(url), project=_PROJECT, task_id=task.id)
     if found is None:
         raise DemoFailed(f"the brain does not find {task.id} by “{QUESTION}”")
     print(f"\nbrain       asked for “{QUESTION}”")
@@ -219,62 +227,3 @@ def _between(task: Task, field: str) -> float:
     """Return the milliseconds from the task's acceptance to another of its times."""
     moment = getattr(task, field).ToMicroseconds() - task.create_time.ToMicroseconds()
     return round(moment / 1000, 1)
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    """A plane of the demo's own: another one on this machine stays as it is."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in _FOREIGN and not name.startswith("CALLSHEET_")
-    }
-    # Port 0: whichever is free.
-    own = {
-        "CALLSHEET_STATE_DIR": str(folder),
-        "CALLSHEET_GRPC_ADDRESS": "127.0.0.1:0",
-        "CALLSHEET_BRAIN_ADDRESS": "127.0.0.1:0",
-    }
-    return inherited | own | {"GRPC_VERBOSITY": "ERROR"}
-
-
-def _command(*words: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "callsheet.embedded.main", *words]
-
-
-@contextmanager
-def _plane(environment: Mapping[str, str]) -> Generator[Mapping[str, object]]:
-    """Bring a plane up, yield what it said of itself, and take it down in order."""
-    print("starting    embedded Valkey and brain, control, upkeep, worker, sidecar", flush=True)
-    with subprocess.Popen(
-        _command("up", "--json"), env=environment, stdout=subprocess.PIPE, text=True
-    ) as up:
-        try:
-            yield _ready(up)
-        finally:
-            up.send_signal(signal.SIGINT)
-            try:
-                up.wait(_STOP.total_seconds())
-            except subprocess.TimeoutExpired:
-                up.kill()
-
-
-def _ready(up: "subprocess.Popen[str]") -> Mapping[str, object]:
-    lines: SimpleQueue[str] = SimpleQueue()
-
-    def read() -> None:
-        lines.put(up.stdout.readline() if up.stdout is not None else "")
-
-    Thread(target=read, daemon=True).start()
-    try:
-        line = lines.get(timeout=_START.total_seconds())
-    except Empty:
-        raise DemoFailed(f"the plane did not come up within {_START}") from None
-    if not line:
-        raise DemoFailed("the plane did not come up; its reason stands above")
-    return cast("dict[str, object]", json.loads(line))
-
-
-def _asked(environment: Mapping[str, str], *words: str) -> Mapping[str, Any]:
-    command = _command(*words, "--json")
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, timeout=60)
-    return cast("dict[str, Any]", json.loads(done.stdout))

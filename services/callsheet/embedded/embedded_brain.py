@@ -27,6 +27,12 @@ def is_installed() -> bool:
     return find_spec("ladybug") is not None
 
 
+def reached_at(address: str) -> str:
+    """Return the address by which clients on this machine reach who listens there."""
+    host, _, port = address.rpartition(":")
+    return f"{_LOOPBACK.get(host, host)}:{port}"
+
+
 def brain_environment(settings: Settings) -> Mapping[str, str]:
     """Return what tells the brain where to listen, and its clients where it is.
 
@@ -34,8 +40,7 @@ def brain_environment(settings: Settings) -> Mapping[str, str]:
     kept from other users.
     """
     address = free_address(settings.brain_address)
-    host, _, port = address.rpartition(":")
-    reached = f"{_LOOPBACK.get(host, host)}:{port}"
+    reached = reached_at(address)
     return {
         "CALLSHEET_BRAIN_ADDRESS": address,
         "CALLSHEET_BRAIN_TOKEN": brain_token(settings),

@@ -2,18 +2,15 @@
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Final
 
 from redis.exceptions import RedisError
 
 from callsheet.embedded.arguments import command_line
 from callsheet.embedded.console import Console
-from callsheet.embedded.demo import run_demo
 from callsheet.embedded.embedded_brain import BRAIN
 from callsheet.embedded.engine import EngineUnfit
 from callsheet.embedded.key_commands import (
@@ -24,6 +21,7 @@ from callsheet.embedded.key_commands import (
 )
 from callsheet.embedded.media_commands import media_command
 from callsheet.embedded.redis_access import running_embedded_url
+from callsheet.embedded.settings_report import print_settings
 from callsheet.embedded.up import room_command, run_up
 from callsheet.embedded.valkey import ValkeyUnavailable
 from callsheet.embedded.webhook_commands import webhooks_command
@@ -31,7 +29,7 @@ from callsheet.ledger.errors import LedgerError
 from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.redis import RedisUnfit
 from callsheet.runtime.secrets import SecretUnusable
-from callsheet.runtime.settings import Settings, describe, load_settings_or_exit
+from callsheet.runtime.settings import Settings, load_settings_or_exit
 
 EXIT_REFUSED: Final = 1
 EXIT_INTERRUPTED: Final = 130
@@ -70,11 +68,25 @@ def _run(asked: argparse.Namespace, settings: Settings) -> int:
     if asked.command == "up":
         return run_up(settings, console=Console(as_json=asked.json))
     if asked.command == "demo":
+        from callsheet.embedded.demo import run_demo  # noqa: PLC0415  # the brain's protocol takes a second to load
+
         return run_demo(settings)
+    if asked.command == "doctor":
+        # What its clients log of parts that are away is what it tells itself.
+        quiet = settings.model_copy(update={"log_level": "error"})
+        configure_logging(quiet, process="callsheetd")
+        from callsheet.embedded.doctor import run_doctor  # noqa: PLC0415  # loads the client of every part
+
+        return run_doctor(settings, as_json=asked.json)
     configure_logging(settings, process="callsheetd")
+    _do(asked, settings)
+    return 0
+
+
+def _do(asked: argparse.Namespace, settings: Settings) -> None:
     match asked.command, getattr(asked, "action", None):
         case "settings", _:
-            _print_settings(settings, as_json=asked.json)
+            print_settings(settings, as_json=asked.json)
         case "keys", "create":
             asyncio.run(
                 keys_create(settings, projects=asked.project, roles=asked.role, as_json=asked.json)
@@ -89,7 +101,6 @@ def _run(asked: argparse.Namespace, settings: Settings) -> int:
             asyncio.run(media_command(settings, asked))
         case room, _:
             _become(room, settings)
-    return 0
 
 
 def _become(room: str, settings: Settings) -> None:
@@ -103,17 +114,6 @@ def _become(room: str, settings: Settings) -> None:
             f"REDIS_URL is not set, and no `callsheetd up` runs in {settings.state_dir}"
         )
     os.execve(command[0], command, {**os.environ, "REDIS_URL": url})  # noqa: S606  # no shell is wanted
-
-
-def _print_settings(settings: Settings, *, as_json: bool) -> None:
-    rows = describe(settings)
-    if as_json:
-        print(json.dumps([asdict(row) for row in rows]))
-        return
-    names = max(len(row.variable) for row in rows)
-    values = min(48, max(len(row.value) for row in rows))
-    for row in rows:
-        print(f"{row.variable:<{names}}  {row.value:<{values}}  {row.source:<11}  {row.meaning}")
 
 
 def _one_line(error: Exception) -> str:

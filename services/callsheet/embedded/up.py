@@ -12,6 +12,7 @@ import psutil
 import structlog
 from redis.exceptions import RedisError
 
+from callsheet.embedded.addresses_file import forget_addresses, note_addresses
 from callsheet.embedded.child import Child, ChildPlan, ChildReport
 from callsheet.embedded.console import Console, Readiness, last_words
 from callsheet.embedded.deadline import Deadline
@@ -25,6 +26,12 @@ from callsheet.embedded.embedded_brain import (
 )
 from callsheet.embedded.endpoints import AddressTaken, answers_at, free_address
 from callsheet.embedded.engine import EngineUnfit
+from callsheet.embedded.gateway_room import (
+    GATEWAY,
+    GatewayAddresses,
+    gateway_addresses,
+    gateway_environment,
+)
 from callsheet.embedded.log_file import cap
 from callsheet.embedded.state_folder import StateFolder, StateFolderTaken
 from callsheet.embedded.supervisor import Supervisor
@@ -40,10 +47,10 @@ VALKEY: Final = "valkey"
 CONTROL: Final = "control"
 
 #: The rooms that are processes, in the order in which they are started.
-ROOMS: Final = (BRAIN, CONTROL, "upkeep", "worker", "sidecar")
+ROOMS: Final = (BRAIN, CONTROL, GATEWAY, "upkeep", "worker", "sidecar")
 
 #: Each stops while all that it needs to finish its work still runs; the truth stops last.
-STOP_ORDER: Final = ("worker", "sidecar", BRAIN, "upkeep", CONTROL, VALKEY)
+STOP_ORDER: Final = ("worker", "sidecar", BRAIN, "upkeep", GATEWAY, CONTROL, VALKEY)
 
 _READY_TIMEOUT: Final = timedelta(seconds=60)
 #: A server reads its whole append-only file before it answers.
@@ -149,6 +156,7 @@ class Up:
             await self._until_stopped(supervisor, stop)
         finally:
             self._console.say("stopping")
+            forget_addresses(self._settings.state_dir)
             await supervisor.stop(STOP_ORDER)
 
     async def _until_stopped(self, supervisor: Supervisor, stop: asyncio.Event) -> None:
@@ -160,17 +168,25 @@ class Up:
             await asyncio.wait({coming_up})
             return
         try:
-            self._console.announce(coming_up.result())
+            readiness = coming_up.result()
         except _REFUSALS as refusal:
             stopped.cancel()
             self._fail(str(refusal))
             return
+        noted = dict(readiness.settings)
+        if self._settings.brain_ws_url is not None:
+            del noted["brain_ws_url"]  # another's: the token that is kept here is not for it
+        note_addresses(self._settings.state_dir, noted)
+        self._console.announce(readiness)
         announce_ready()
         await stopped
 
     async def _come_up(self, supervisor: Supervisor) -> Readiness:
         self._console.say(f"callsheet starts in {self._settings.state_dir}")
         address = free_address(self._settings.grpc_address)
+        addresses = GatewayAddresses()
+        if GATEWAY in self._rooms:
+            addresses = gateway_addresses(self._settings)
         brain: Mapping[str, str] = {}
         if BRAIN in self._rooms:
             brain = brain_environment(self._settings)
@@ -183,8 +199,10 @@ class Up:
             "CALLSHEET_GRPC_ADDRESS": address,
             **brain,
         }
+        own = {GATEWAY: gateway_environment(self._settings, addresses, key=key)}
         for room, command in self._rooms.items():
-            self._children[room] = supervisor.start(self._plan(room, command, environment, address))
+            told = {**environment, **own.get(room, {})}
+            self._children[room] = supervisor.start(self._plan(room, command, told, address))
         late = await self._wait_for_rooms()
         return Readiness(
             grpc_address=address,
@@ -194,6 +212,7 @@ class Up:
             state_dir=self._settings.state_dir,
             artifacts_url=self._settings.artifacts_url,
             brain_ws_url=brain.get("BRAIN_WS_URL", self._settings.brain_ws_url),
+            addresses=addresses,
             pid=os.getpid(),
             processes={status.name: status.pid for status in supervisor.statuses},
             late=late,

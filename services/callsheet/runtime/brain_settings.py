@@ -1,6 +1,8 @@
 """The settings of the brain: where it is, who we are to it, and what its tools are called."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
@@ -17,18 +19,36 @@ from callsheet.runtime.setting_types import (
 )
 
 
+def _http_url(values: Mapping[str, object]) -> str | None:
+    """Return the brain's origin, if the environment names one: the registry alone dials nobody."""
+    for name in ("mcp_brain_service_url", "brain_service_base_url"):
+        if (url := values.get(name)) is not None:
+            return str(url).rstrip("/")
+    return None
+
+
+def _ws_url(values: Mapping[str, object]) -> str | None:
+    origin = _http_url(values)
+    if origin is None:
+        return None
+    parts = urlsplit(origin)
+    return f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}{parts.path}/mcp"
+
+
 class BrainSettings(BaseSettings):
     """The part of the settings that is about the brain."""
 
     brain_ws_url: BrainWsUrl | None = Field(
-        default=None,
+        default_factory=_ws_url,
         validation_alias="BRAIN_WS_URL",
-        description="MCP over WebSocket of the brain, ws:// or wss://; unset: there is no brain.",
+        description="MCP over WebSocket of the brain, ws:// or wss://; unset: /mcp of "
+        "MCP_BRAIN_SERVICE_URL, and without that there is no brain.",
     )
     brain_http_url: BrainHttpUrl | None = Field(
-        default=None,
+        default_factory=_http_url,
         validation_alias="BRAIN_HTTP_URL",
-        description="Where the brain answers POST /api/v1/knowledge/query; unset: nowhere.",
+        description="Where the brain answers POST /api/v1/knowledge/query; unset: at "
+        "MCP_BRAIN_SERVICE_URL, and without that nowhere.",
     )
     brain_token: GivenSecret | None = Field(
         default=None,

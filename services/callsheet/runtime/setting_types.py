@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from ipaddress import ip_network
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Final
@@ -65,19 +66,21 @@ def _absolute(path: Path) -> Path:
 
 
 def _port_in_range(address: str) -> str:
-    if int(address.rpartition(":")[2]) > 65535:
+    port = address.rpartition(":")[2]
+    if port.isdecimal() and int(port) > 65535:
         raise ValueError("must end in a port from 0 to 65535")
     return address
 
 
-def _split_at_commas(value: object) -> object:
+def split_at_commas(value: object) -> object:
+    """Return the parts of a text between its commas, without blanks; all else as it is."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
 
 
 def _seconds_at_commas(value: object) -> object:
-    parts = _split_at_commas(value)
+    parts = split_at_commas(value)
     return tuple(_seconds(part) for part in parts) if isinstance(parts, tuple) else parts  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # pydantic gives an object
 
 
@@ -91,6 +94,19 @@ def _few(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(names) > 64:
         raise ValueError("must name at most 64 queues")
     return names
+
+
+def _few_entries(entries: tuple[str, ...]) -> tuple[str, ...]:
+    if len(entries) > 64:
+        raise ValueError("must be at most 64 of them")
+    return entries
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        raise ValueError("must be addresses or networks, such as 10.0.0.0/8") from None
 
 
 def _long_enough(secret: SecretStr) -> SecretStr:
@@ -131,6 +147,13 @@ GrpcAddress = Annotated[
     AfterValidator(_port_in_range),
 ]
 
+#: Where to listen, or that nobody listens.
+ListenAddress = Annotated[
+    str,
+    _matching(r"none|(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", wanted="host:port, or none"),
+    AfterValidator(_port_in_range),
+]
+
 ArtifactsUrl = Annotated[
     str,
     _matching(r"file:///\S*|s3://[^\s/]+(/\S*)?", wanted="a URL of file:/// or s3://"),
@@ -145,6 +168,15 @@ PublicUrl = Annotated[
 HttpUrl = Annotated[
     str,
     _matching(r"https?://[^\s/?#@]+(/[^\s?#]*)?", wanted="a URL of https:// or http://"),
+]
+
+#: A database that the plane names, and never dials; it may carry a user and password.
+DatabaseUrl = Annotated[
+    str,
+    _matching(
+        r"(bolt|neo4j|mongodb|https?)(\+(s|ssc|srv))?://[^\s]+",
+        wanted="a URL of bolt://, neo4j://, mongodb:// or http(s)://",
+    ),
 ]
 
 #: The slug of a collection in PayloadCMS, or the name of a field.
@@ -167,7 +199,7 @@ QueueName = Annotated[
 QueueNames = Annotated[
     tuple[QueueName, ...],
     NoDecode,
-    BeforeValidator(_split_at_commas),
+    BeforeValidator(split_at_commas),
     AfterValidator(_few),
 ]
 
@@ -187,6 +219,24 @@ RetentionDuration = Annotated[
     timedelta,
     BeforeValidator(_days),
     _within(timedelta(days=2), timedelta(days=3650), wanted="2 to 3650 days"),
+]
+
+HealthInterval = Annotated[
+    timedelta,
+    BeforeValidator(_seconds),
+    _within(timedelta(milliseconds=100), timedelta(minutes=5), wanted="0.1 to 300 seconds"),
+]
+
+HeartbeatInterval = Annotated[
+    timedelta,
+    BeforeValidator(_seconds),
+    _within(timedelta(seconds=1), timedelta(minutes=5), wanted="1 to 300 seconds"),
+]
+
+ConversationDuration = Annotated[
+    timedelta,
+    BeforeValidator(_seconds),
+    _within(timedelta(minutes=1), timedelta(days=30), wanted="60 to 2592000 seconds"),
 ]
 
 WebhookTimeLimit = Annotated[
@@ -220,7 +270,7 @@ ContextBudget = Annotated[
 BrainTools = Annotated[
     tuple[str, ...],
     NoDecode,
-    BeforeValidator(_split_at_commas),
+    BeforeValidator(split_at_commas),
     AfterValidator(_known_tools),
 ]
 
@@ -239,3 +289,35 @@ RetrySchedule = Annotated[
 ]
 
 MasterKey = Annotated[SecretStr, AfterValidator(_long_enough)]
+
+#: Origins of web pages: scheme, host and port, separated by commas in the environment.
+Origins = Annotated[
+    tuple[
+        Annotated[
+            str,
+            _matching(
+                r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?",
+                wanted="origins such as https://app.example.com, in lower case, without a path",
+            ),
+        ],
+        ...,
+    ],
+    NoDecode,
+    BeforeValidator(split_at_commas),
+    AfterValidator(_few_entries),
+]
+
+#: Addresses or networks of proxies, separated by commas in the environment.
+ProxyAddresses = Annotated[
+    tuple[Annotated[str, AfterValidator(_network)], ...],
+    NoDecode,
+    BeforeValidator(split_at_commas),
+    AfterValidator(_few_entries),
+]
+
+#: How long a ticket may be good for.
+TicketDuration = Annotated[
+    timedelta,
+    BeforeValidator(_seconds),
+    _within(timedelta(minutes=1), timedelta(hours=12), wanted="60 to 43200 seconds"),
+]

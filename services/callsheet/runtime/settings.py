@@ -21,7 +21,10 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsConfigDict
 
 from callsheet.runtime.brain_settings import BrainSettings
+from callsheet.runtime.gateway_settings import GatewaySettings
 from callsheet.runtime.media_settings import MediaSettings
+from callsheet.runtime.registry_settings import RegistrySettings
+from callsheet.runtime.rooms_settings import RoomsSettings
 from callsheet.runtime.setting_types import (
     AbsolutePath,
     ArtifactsUrl,
@@ -84,7 +87,8 @@ def _only_in_development(values: Mapping[str, object]) -> bool:
     return values.get("environment") == "development"
 
 
-class Settings(BrainSettings, MediaSettings):
+# The last one's fields are read first: the brain's follow from the registry's.
+class Settings(BrainSettings, GatewaySettings, MediaSettings, RoomsSettings, RegistrySettings):
     """What a process is told by its environment, checked before it does anything."""
 
     model_config = SettingsConfigDict(

@@ -7,8 +7,9 @@ from typing import Final
 
 from callsheet.ledger.media_work import MediaWork
 from callsheet.ledger.redis_cell import RedisCell
-from callsheet.payload.client import PayloadClient, PayloadPlace
+from callsheet.payload.client import PayloadClient
 from callsheet.runtime.artifacts import artifact_store
+from callsheet.runtime.payload import payload_place
 from callsheet.runtime.settings import Settings
 from callsheet.sidecar.media_gate import MediaGate
 from callsheet.sidecar.media_registrar import Registrar, RegistrarTerms
@@ -37,16 +38,9 @@ class MediaPart:
     async def run(self, stop: asyncio.Event) -> None:
         """Register media until told to stop; without a PayloadCMS return at once."""
         settings, jitter = self._settings, self._cell.ids.jitter
-        if settings.payload_api_url is None:
+        place = payload_place(settings)
+        if place is None:
             return
-        key = settings.payload_api_key
-        place = PayloadPlace(
-            settings.payload_api_url,
-            None if key is None else key.get_secret_value(),
-            users=settings.payload_users_collection,
-            media=settings.payload_media_collection,
-            hash_field=settings.payload_hash_field,
-        )
         limit = settings.payload_time_limit
         async with PayloadClient(place, time_limit=limit, jitter=jitter) as payload:
             uploads = MediaUploads(

@@ -1,0 +1,1 @@
+"""The gateway: tasks over REST, Server-Sent Events and Connect, for web programs and browsers."""

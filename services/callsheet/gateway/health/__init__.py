@@ -1,0 +1,1 @@
+"""How the plane is: looked at in the background, told to whoever asks."""

@@ -1,0 +1,1 @@
+"""Rooms over WebSocket: who is in one is told what happens there, in order."""
