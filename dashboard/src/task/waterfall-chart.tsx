@@ -1,0 +1,68 @@
+// The waterfall as a picture, and as a table for whoever cannot see one.
+
+import type { JSX } from "preact";
+
+import { now } from "../parts/clock.ts";
+import { span } from "../parts/format.ts";
+import { isFinal } from "../tasks/states.ts";
+import type { Story } from "./story.ts";
+import { waterfall, type Span, type Waterfall } from "./waterfall.ts";
+
+export function WaterfallChart({ story }: { story: Story }): JSX.Element | null {
+  const facts = story.facts.value;
+  const task = story.task.value;
+  const goesOn = task !== undefined && !isFinal(task.state);
+  // A task that has ended does not move with the clock, unless a delivery is under way.
+  const moment = goesOn || story.deliveries.value.some((each) => !each.endTime) ? now.value : 0;
+  const chart = waterfall({ facts, task, deliveries: story.deliveries.value }, moment);
+  if (chart === undefined) return null;
+  return (
+    <section class="card" aria-labelledby="waterfall-title">
+      <h2 id="waterfall-title">Where the time went</h2>
+      <div class="waterfall" role="table" aria-labelledby="waterfall-title">
+        <Ruler chart={chart} />
+        {chart.spans.map((each, index) => (
+          <Bar key={`${each.kind} ${index}`} bar={each} chart={chart} />
+        ))}
+      </div>
+    </section>
+  );
+}
+
+const MARKS = 4;
+
+function Ruler({ chart }: { chart: Waterfall }): JSX.Element {
+  const length = (chart.to - chart.from) / 1000;
+  return (
+    <div class="waterfall-ruler" aria-hidden="true">
+      <span />
+      <div class="waterfall-marks">
+        {Array.from({ length: MARKS + 1 }, (_, index) => (
+          <span key={index} class="number" style={{ left: `${(index * 100) / MARKS}%` }}>
+            {index === 0 ? "0" : span((length * index) / MARKS)}
+          </span>
+        ))}
+      </div>
+      <span />
+    </div>
+  );
+}
+
+function Bar({ bar, chart }: { bar: Span; chart: Waterfall }): JSX.Element {
+  const whole = chart.to - chart.from;
+  const to = bar.to ?? chart.to;
+  const left = ((bar.from - chart.from) / whole) * 100;
+  const width = Math.max(0, ((to - bar.from) / whole) * 100);
+  const look = ["waterfall-bar", `bar-${bar.kind}`, bar.failed ? "bar-failed" : "", bar.to === undefined ? "bar-open" : ""];
+  return (
+    <div class={bar.part ? "waterfall-row waterfall-part" : "waterfall-row"} role="row" title={bar.detail ?? ""}>
+      <span role="rowheader">{bar.label}</span>
+      <div class="waterfall-lane" role="cell" aria-label={bar.detail ?? ""}>
+        <div class={look.join(" ")} style={{ left: `${left}%`, width: `max(3px, ${width}%)` }} />
+      </div>
+      <span role="cell" class="number">
+        {bar.to === undefined ? "…" : span((to - bar.from) / 1000)}
+      </span>
+    </div>
+  );
+}
