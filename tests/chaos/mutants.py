@@ -59,9 +59,15 @@ SCRIPTS: Final = {
     ),
     "a claim does not check again who is ready": Mutant(
         f"{LEDGER}/redis_scripts.py",
-        "  if waits[id] then\n    waits[id] = false\n",
-        "  if waits[id] ~= 1 then\n    waits[id] = 1\n",
+        "  if waits[id] and not paused[tonumber(k)] then\n    waits[id] = false\n",
+        "  if waits[id] ~= 1 and not paused[tonumber(k)] then\n    waits[id] = 1\n",
         ("tests/ledger/test_store.py::test_a_candidate_that_somebody_took_is_left_out",),
+    ),
+    "a paused queue is claimed from": Mutant(
+        f"{LEDGER}/redis_scripts.py",
+        " and not paused[tonumber(k)]",
+        "",
+        ("tests/ledger/test_pausing.py::test_nothing_of_a_paused_queue_is_claimed",),
     ),
     "a claim gives every attempt the number one": Mutant(
         f"{LEDGER}/redis_scripts.py",
@@ -221,6 +227,18 @@ RULES: Final = {
         "task.submission.project\n            and self.state",
         ("tests/ledger/test_ledger.py::test_what_runs_in_another_project_is_in_no_list",),
     ),
+    "a ticket outlives its time": Mutant(
+        f"{LEDGER}/tickets.py",
+        "if self.ticket.expire_time <= now:",
+        "if self.ticket.expire_time == now + timedelta(1):",
+        ("tests/ledger/test_tickets.py::test_a_ticket_ends_with_its_time",),
+    ),
+    "a watch of many tells of every project": Mutant(
+        f"{CONTROL}/feed.py",
+        "        seen.task.project == wanted.project\n        and wanted.takes(",
+        "        wanted.takes(",
+        ("tests/control/test_watch_many.py::test_only_tasks_of_the_project_are_told_of",),
+    ),
     "any secret fits a key's id": Mutant(
         f"{LEDGER}/keys.py",
         "if not compare_digest(record.digest, _digest(text)):",
@@ -268,8 +286,8 @@ ROLES: Final = {
     ),
     "a server that was cut off misses facts": Mutant(
         f"{CONTROL}/hub.py",
-        "        for inbox in self._all():\n            inbox.fall_behind()\n        while",
-        "        while",
+        "        for inbox in self._all():\n            inbox.fall_behind()\n        self.feed",
+        "        self.feed",
         (f"{OUTAGES}::test_a_watch_stays_through_a_restart_of_redis_and_misses_nothing",),
     ),
     "the rescuer does not hold off": Mutant(

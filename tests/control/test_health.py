@@ -17,7 +17,12 @@ from tests.support.controls import Plane, refusal
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = HealthCheckResponse.SERVICE_UNKNOWN
-SERVICES = ["", "callsheet.v1.TaskService", "callsheet.v1.OperationsService"]
+SERVICES = [
+    "",
+    "callsheet.v1.TaskService",
+    "callsheet.v1.OperationsService",
+    "callsheet.v1.AccessService",
+]
 
 
 class Probe:

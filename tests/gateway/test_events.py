@@ -12,6 +12,7 @@ import pytest
 
 from callsheet.v1.task_service_pb2 import WatchTaskRequest
 from tests.support.controls import events as grpc_events
+from tests.support.controls import until
 from tests.support.gateways import PATIENCE, RunningGateway
 from tests.support.work import started, succeeded
 
@@ -120,3 +121,12 @@ async def test_an_attempt_is_told_while_it_runs(gateway: RunningGateway) -> None
         assert told.fields["attempt_started"]["worker"] == "w-7"
         await attempts.hand_back(task, attempt=task.attempt, reason="tired")
         assert (await anext(stream)).name == "attempt_returned"
+
+
+async def test_a_reader_that_leaves_ends_its_watch(gateway: RunningGateway) -> None:
+    task_id = await gateway.submit()
+    hub = gateway.plane.control.hub
+    async with gateway.http.stream("GET", path_of(task_id)) as answer:
+        await anext(sent(answer))
+        await until(lambda: hub.watchers == 1)
+    await until(lambda: hub.watchers == 0)

@@ -155,3 +155,18 @@ async def test_an_expired_task_waited_until_it_failed(plane: Cell) -> None:
     *_, seen = _seen(await Sightings(plane.store).look(await _entries(plane)))
     assert parse_event(seen.entry.event).HasField("task_failed")
     assert (seen.before, seen.task.state) == (_S.PENDING, _S.FAILED)
+
+
+async def test_a_cancelled_task_whose_facts_nobody_can_read_counts_as_having_run(
+    plane: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await plane.ledger.submit(OWNER, ping())
+    await plane.ledger.cancel(OWNER, task.id, reason="")
+
+    async def unreadable(*_: object, **__: object) -> list[bytes]:
+        return [b"\x08\x07"]
+
+    monkeypatch.setattr(plane.store, "facts", unreadable)
+    last = (await _entries(plane))[-1:]
+    (seen,) = _seen(await Sightings(plane.store).look(last))
+    assert seen.before is _S.RUNNING

@@ -45,6 +45,8 @@ _CHANNEL_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Channels to one address would share a connection, whose streams the server limits.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 _LOOPBACK: Final = ("127.", "localhost", "[::1]", "unix:", "ipv4:127.", "ipv6:[::1]")

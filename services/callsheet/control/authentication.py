@@ -5,7 +5,9 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from time import monotonic
-from typing import Final
+from typing import Final, cast
+
+import structlog
 
 from callsheet.ledger.access import Principal
 from callsheet.ledger.credentials import Credentials
@@ -15,6 +17,8 @@ from callsheet.ledger.errors import LedgerError, LedgerUnavailable
 BELIEVED: Final = timedelta(seconds=2)
 #: Keys remembered at most; past it all are asked for anew.
 REMEMBERED: Final = 10_000
+
+_log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -75,7 +79,10 @@ class Authentication:
         """Look again and again at the keys and tickets of open streams, for ever."""
         while True:
             await asyncio.sleep(self._believed)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # noqa: BLE001  # one broken record must not end everybody's streams
+                _log.exception("standing_not_checked")
 
     async def look(self) -> None:
         """End the streams whose key or ticket no longer stands."""

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import ExitStack, aclosing
 from datetime import timedelta
 from http import HTTPStatus
 from types import MappingProxyType
@@ -117,6 +118,7 @@ class _Unary(_Method):
         super().__init__(method, *others)
         level = method.GetOptions().idempotency_level
         self.takes_get = level == MethodOptions.NO_SIDE_EFFECTS
+        self._waits = method.name == "WaitTask"
 
     async def answer(self, request: Request) -> Response:
         """Answer the call."""
@@ -124,13 +126,17 @@ class _Unary(_Method):
             connection = (await self._plane.caller(request)).connection
             codec, content = await self._content(request)
             message = codec.decode(content, self._kind)
-            longest = _LONGEST_WAIT if self._method.name == "WaitTask" else TIMEOUT
-            answer = await connection.call(
-                self._call(connection),
-                message,
-                timeout=_time_limit(request, longest=longest),
-                trace_parent=trace_of(request),
-            )
+            with ExitStack() as stack:
+                if self._waits:  # as long as a stream, and so it counts as one
+                    credential = credential_of(request)
+                    stack.enter_context(self._streams.opened(credential))
+                    connection = self._plane.streamer(credential).connection
+                answer = await connection.call(
+                    self._call(connection),
+                    message,
+                    timeout=_time_limit(request, longest=_LONGEST_WAIT if self._waits else TIMEOUT),
+                    trace_parent=trace_of(request),
+                )
         except (CallError, Refused) as error:
             return _failed(error)
         return Response(
@@ -154,7 +160,8 @@ class _Streaming(_Method):
         """Answer the call; whatever becomes of it stands at the end of the stream."""
         codec = _codec(request, _STREAMED)
         try:
-            connection = (await self._plane.caller(request)).connection
+            await self._plane.caller(request)
+            connection = self._plane.streamer(credential_of(request)).connection
         except (CallError, Refused) as error:
             return _ended(codec, error)
         body = await read_body(request, limit=LARGEST)
@@ -177,9 +184,11 @@ class _Streaming(_Method):
                 timeout=_time_limit(request, longest=LONGEST_STREAM),
                 trace_parent=trace_of(request),
             )
-            async for response in beating(responses, stopping=self._stopping, heartbeat=HEARTBEAT):
-                if response is not None:
-                    yield enveloped(codec.encode(cast("Message", response)))
+            beats = beating(responses, stopping=self._stopping, heartbeat=HEARTBEAT)
+            async with aclosing(beats):
+                async for response in beats:
+                    if response is not None:
+                        yield enveloped(codec.encode(cast("Message", response)))
         except (CallError, Refused) as error:
             yield end_of_stream(connect_error(error))
             return

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Final
@@ -74,13 +75,15 @@ class Events:
     async def _lines(
         self, credential: str, task_id: str, *, after: int, epoch: str
     ) -> AsyncGenerator[bytes, None]:
-        events = self._plane.client(credential).watch(
+        events = self._plane.streamer(credential).watch(
             task_id, after_sequence=after, epoch=epoch, timeout=LONGEST
         )
+        beats = beating(events, stopping=self._stopping, heartbeat=self._heartbeat)
         yield _RECONNECT
         try:
-            async for event in beating(events, stopping=self._stopping, heartbeat=self._heartbeat):
-                yield _STILL_THERE if event is None else _encoded(event)
+            async with aclosing(beats):
+                async for event in beats:
+                    yield _STILL_THERE if event is None else _encoded(event)
         except WaitTimeout:
             return  # the reader comes again, with the id of the last event
         except CallError as error:

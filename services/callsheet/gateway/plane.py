@@ -1,8 +1,10 @@
-"""The one connection to the control plane, over which every caller speaks with a key of its own."""
+"""The connections to the control plane, which all callers share, each with a key of its own."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
+from itertools import cycle
 from time import monotonic
 from typing import Final
 
@@ -21,6 +23,9 @@ OUTAGE: Final = timedelta(seconds=60)
 BELIEVED: Final = timedelta(seconds=2)
 #: Keys remembered at most; past it all are asked for anew.
 REMEMBERED: Final = 10_000
+#: Connections for streams alone. Control serves 1,024 streams of one, and what comes after them
+#: waits unseen: no call may stand behind them, and of 8,192 each has about 512.
+STREAM_CONNECTIONS: Final = 16
 #: What the connection itself would say it is; no call is ever made with it.
 _NOBODY: Final = "nobody"
 
@@ -37,9 +42,15 @@ class Plane:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Set it up for the control plane at *address*, host:port."""
-        self._client = AsyncTaskClient(
-            address, key=_NOBODY, timeout=timeout, outage_timeout=outage_timeout
-        )
+
+        def connected() -> AsyncTaskClient:
+            return AsyncTaskClient(
+                address, key=_NOBODY, timeout=timeout, outage_timeout=outage_timeout
+            )
+
+        self._client = connected()
+        self._streamers = tuple(connected() for _ in range(STREAM_CONNECTIONS))
+        self._turns = cycle(self._streamers)
         self._clock = clock
         self._known: dict[str, tuple[Principal, float]] = {}
 
@@ -48,12 +59,14 @@ class Plane:
 
         Raises Refused when it cannot be a key.
         """
-        try:
-            return self._client.with_key(credential)
-        except ValueError:
-            raise Refused(
-                HTTPStatus.UNAUTHORIZED, "KEY_INVALID", "the API key is not valid"
-            ) from None
+        return _with_key(self._client, credential)
+
+    def streamer(self, credential: str) -> AsyncTaskClient:
+        """Return a client for streams, which sends this key or ticket; it need not be closed.
+
+        Raises Refused when it cannot be a key.
+        """
+        return _with_key(next(self._turns), credential)
 
     async def caller(self, connection: HTTPConnection) -> AsyncTaskClient:
         """Return a client of whoever calls, whom control knows; nothing else is looked at before.
@@ -77,5 +90,12 @@ class Plane:
         return principal
 
     async def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
-        await self._client.close()
+        """Close the connections; calls under way are cancelled."""
+        await asyncio.gather(*(each.close() for each in (self._client, *self._streamers)))
+
+
+def _with_key(client: AsyncTaskClient, credential: str) -> AsyncTaskClient:
+    try:
+        return client.with_key(credential)
+    except ValueError:
+        raise Refused(HTTPStatus.UNAUTHORIZED, "KEY_INVALID", "the API key is not valid") from None

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
 from typing import Final, TypeVar
 
@@ -25,7 +25,7 @@ class CountedStream(StreamingResponse):
 
     def __init__(
         self,
-        content: AsyncIterable[bytes],
+        content: AsyncGenerator[bytes, None],
         *,
         limit: StreamLimit,
         caller: str,
@@ -33,13 +33,17 @@ class CountedStream(StreamingResponse):
         media_type: str,
     ) -> None:
         super().__init__(content, headers=headers, media_type=media_type)
+        self._content = content
         self._limit = limit
         self._caller = caller
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the pieces as they come."""
+        """Send the pieces as they come; where they come from is told when nobody listens."""
         with self._limit.opened(self._caller):
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                await self._content.aclose()
 
 
 async def beating(

@@ -108,7 +108,7 @@ class Sightings:
 
         Older entries than were seen before are welcome: of a task, what is newest stays known.
         """
-        records = [_parsed(entry) for entry in entries]
+        records = [_parsed(entry.event) for entry in entries]
         new = {
             entry.task_id
             for entry, record in zip(entries, records, strict=True)
@@ -160,9 +160,12 @@ class Sightings:
                 return _STATE_BEFORE[name]
 
     async def _state_at(self, task_id: str, sequence: int) -> TaskState:
-        facts = await self._store.facts(task_id, after=sequence - 1, limit=1)
-        # Of a task that is gone by now: the commonest case, and nobody can look it up.
-        return STATE_AFTER[parse_event(facts[0]).WhichOneof("fact") or ""] if facts else _S.RUNNING
+        for fact in await self._store.facts(task_id, after=sequence - 1, limit=1):
+            record = _parsed(fact)
+            if isinstance(record, EventRecord):
+                return STATE_AFTER[record.WhichOneof("fact") or ""]
+        # Of a task that is gone by now, or that newer code wrote: the commonest case.
+        return _S.RUNNING
 
     async def _learn(self, task_ids: Sequence[str]) -> None:
         for stored in await self._store.read(task_ids):
@@ -181,9 +184,9 @@ class Sightings:
             self._known.popitem(last=False)
 
 
-def _parsed(entry: LogEntry) -> EventRecord | UnknownVersion:
+def _parsed(content: bytes) -> EventRecord | UnknownVersion:
     try:
-        return parse_event(entry.event)
+        return parse_event(content)
     except UnknownVersion as error:
         return error
 

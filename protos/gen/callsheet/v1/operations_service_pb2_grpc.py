@@ -168,7 +168,7 @@ class OperationsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListLogReaders(self, request, context):
-        """List the durable readers of the log, by name: what sends webhooks, what tells the brain, what counts.
+        """List the durable readers of the log, by name: what sends webhooks, and what tells the brain.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

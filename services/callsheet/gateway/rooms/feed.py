@@ -93,7 +93,7 @@ class Feed(ABC):
         while self.room:
             credential = self.room.members[0].credential
             try:
-                await self._watch(self._plane.client(credential))
+                await self._watch(self._plane.streamer(credential))
             except (Unauthenticated, PermissionDenied, NotFound) as error:
                 self._expel_all(credential, error)
             except CallError as error:

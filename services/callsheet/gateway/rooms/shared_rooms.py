@@ -180,6 +180,7 @@ class SharedRooms:
             except SideRedisAway as error:
                 if self.is_linked:
                     _log.warning("rooms_link_lost", reason=str(error))
+            finally:
                 self._linked.clear()
             await asyncio.sleep(PAUSE.total_seconds())
 
