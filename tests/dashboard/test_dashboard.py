@@ -104,7 +104,9 @@ async def test_an_image_that_was_submitted_in_the_playground_is_seen_to_move_and
     task_id = await submitted_from_the_page(page)
     # Then its progress is seen, and moves
     await page.get_by_role("progressbar", name="Progress of the task").wait_for()
-    await expect(page.locator(".note-list > li").nth(1)).to_be_attached()
+    # The first task of a runner waits for torch and its model.
+    moved = page.locator(".note-list > li").nth(1)
+    await expect(moved).to_be_attached(timeout=2 * PATIENCE_MS)
     # And the image appears, drawn from what the gateway serves
     await expect(page.locator(".task-mark")).to_have_text("succeeded", timeout=2 * PATIENCE_MS)
     image = page.get_by_role("img", name="Artifact 1 of 1")
