@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from callsheet.client.task_types import task_types
 from callsheet.gateway.aliases_background import WORK
 from callsheet.gateway.task_words import BACKGROUND, NAMES, PLATFORM, VIDEO
 from callsheet.ledger.model import Progress
@@ -113,13 +112,16 @@ async def test_background_work_is_accepted_in_the_documented_shape(
     assert [each["field"] for each in answer.json()["violations"]] == ["echo"]
 
 
-async def test_a_video_is_refused_unread_while_nothing_processes_videos(
-    gateway: RunningGateway,
+async def test_a_video_is_refused_unread_and_no_answer_claims_a_task(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When there is a task type for it, this route has to submit one."""
-    assert NAMES["video.process"] not in task_types()
-    answer = await gateway.http.post("/upload-video", files={"file": b"x" * 100_000})
-    assert (answer.status_code, answer.json()["reason"]) == (501, "TASK_TYPE_UNAVAILABLE")
+    """Also where a task type has the name: this route has to submit one before it says so."""
+    before = await gateway.plane.written()
+    for names in (NAMES, {"video.process": "ping"}):
+        monkeypatch.setattr("callsheet.gateway.task_words.NAMES", names)
+        answer = await gateway.http.post("/upload-video", files={"file": b"x" * 100_000})
+        assert (answer.status_code, answer.json()["reason"]) == (501, "TASK_TYPE_UNAVAILABLE")
+    assert await gateway.plane.written() == before
 
 
 async def test_redis_is_shown_by_role_and_the_cache_can_be_cleared(

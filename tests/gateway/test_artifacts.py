@@ -74,6 +74,19 @@ async def test_what_could_run_in_a_page_is_downloaded_only(gateway: RunningGatew
         assert "sandbox" in answer.headers["content-security-policy"]
 
 
+async def test_a_script_is_no_script_for_the_page_that_loads_it(gateway: RunningGateway) -> None:
+    for media_type in ("text/javascript", "text/css", "application/json", "image/svg+xml"):
+        made = await picture(gateway, b"alert(1)", media_type=media_type, suffix="x")
+        answer = await gateway.http.get(made.path)
+        assert answer.headers["content-type"] == "application/octet-stream", media_type
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_a_browser_does_not_keep_an_artifact_for_long(gateway: RunningGateway) -> None:
+    answer = await gateway.http.get((await picture(gateway)).path)
+    assert answer.headers["cache-control"] == "private, max-age=3600"
+
+
 async def test_an_image_is_downloaded_when_that_is_asked_for(gateway: RunningGateway) -> None:
     made = await picture(gateway)
     answer = await gateway.http.get(made.path, params={"download": "1"})

@@ -1,5 +1,6 @@
 """Whatever is wrong with a request: a status, a reason and the field at fault; nothing written."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from callsheet.embedded.valkey import EmbeddedValkey
-from tests.support.gateways import RunningGateway, running_gateway_plane
+from tests.support.gateways import PATIENCE, RunningGateway, running_gateway_plane
 
 #: Nothing here changes anything, so one gateway is enough for all.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -245,3 +246,26 @@ async def test_a_trace_context_that_is_none_is_ignored(gateway: RunningGateway) 
             SUBMIT, json={"task_type": "ping"}, headers={"traceparent": trace}
         )
         assert answer.status_code == 202
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /api/background/ai/analyze-content?x=\xff HTTP/1.1\r\nhost: 127.0.0.1",
+        b"POST /api/v1/session?\xff HTTP/1.1\r\nhost: 127.0.0.1",
+        b"GET /api/v1/tasks?project_id=\xc3 HTTP/1.1\r\nhost: 127.0.0.1",
+        b"GET /api/v1/tasks/\xff HTTP/1.1\r\nhost: 127.0.0.1",
+        b"DELETE /api/v1/session HTTP/1.1\r\nhost: 127.0.0.1\r\norigin: http://[",
+    ],
+)
+async def test_raw_bytes_in_a_head_are_refused_and_no_defect(
+    gateway: RunningGateway, head: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.gateway.server.port)
+    body = json.dumps({"api_key": gateway.key}).encode()
+    head += b"\r\nx-api-key: " + gateway.key.encode() + b"\r\ncontent-type: application/json"
+    head += b"\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+    writer.write(head + body)
+    answer = await asyncio.wait_for(reader.read(), PATIENCE)
+    writer.close()
+    assert answer.split()[1] in {b"400", b"403"}, answer

@@ -197,6 +197,16 @@ async def test_a_call_without_a_key_is_unauthenticated(gateway: RunningGateway) 
         assert json.loads(told[0][1])["error"]["code"] == "unauthenticated"
 
 
+async def test_a_call_is_asked_for_its_key_before_its_codec(gateway: RunningGateway) -> None:
+    headers = {"content-type": "text/plain"}
+    for method, key in (("ListTasks", None), ("WatchTasks", None), ("WatchTasks", "cs_0_wrong")):
+        async with gateway.client(key) as nobody:
+            answer = await nobody.post(f"{TASKS}/{method}", content=b"{}", headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    answer = await gateway.http.post(f"{TASKS}/WatchTasks", content=b"{}", headers=headers)
+    assert answer.status_code == 415
+
+
 async def test_a_time_limit_of_the_caller_is_kept(gateway: RunningGateway) -> None:
     task_id = await gateway.submit()
     headers = {**STREAM_JSON, "connect-timeout-ms": "50"}

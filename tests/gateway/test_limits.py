@@ -108,16 +108,61 @@ async def test_too_many_requests_of_one_key_are_refused_and_no_other_key_notices
             assert (await probe.get("/health")).status_code == 200
 
 
-async def test_who_guesses_keys_is_slowed_down_and_no_good_key_is(gateway: RunningGateway) -> None:
+def guesses(http: httpx.AsyncClient, path: str) -> Callable[[], Awaitable[httpx.Response]]:
+    """Return what asks for the path with a new wrong key each time."""
+    numbers = count()
+
+    def guess() -> Awaitable[httpx.Response]:
+        return http.get(path, headers={"x-api-key": f"cs_{next(numbers):08x}_guess"})
+
+    return guess
+
+
+@pytest.mark.parametrize("path", ["/api/v1/tasks", "/health", "/api/v1/session"])
+async def test_who_guesses_keys_is_slowed_down_and_no_good_key_is(
+    gateway: RunningGateway, path: str
+) -> None:
     assert (await gateway.http.get("/api/v1/tasks")).status_code == 200
     async with gateway.client() as guesser:
-        numbers = count()
-
-        def guess() -> Awaitable[httpx.Response]:
-            headers = {"x-api-key": f"cs_{next(numbers):08x}_guess"}
-            return guesser.get("/api/v1/tasks", headers=headers)
-
+        guess = guesses(guesser, path)
         for _ in range(30):
             assert (await guess()).status_code == 401
         assert (await refused_at_last(guess)).json()["reason"] == "RATE_LIMITED"
-    assert (await gateway.http.get("/api/v1/tasks")).status_code == 200
+        assert (await guesser.get("/health")).status_code == 200  # a probe sends no key
+    assert (await gateway.http.get(path)).status_code == 200
+
+
+async def test_who_guesses_keys_for_a_stream_is_slowed_down(gateway: RunningGateway) -> None:
+    numbers = count()
+    async with gateway.client() as guesser:
+
+        def guess() -> Awaitable[httpx.Response]:
+            return guesser.post(
+                "/callsheet.v1.TaskService/WatchTasks",
+                headers={
+                    "x-api-key": f"cs_{next(numbers):08x}_guess",
+                    "content-type": "application/connect+json",
+                },
+            )
+
+        assert (await guess()).status_code == 200  # what became of it stands at its end
+        await refused_at_last(guess)
+
+
+async def test_an_answer_that_asked_nobody_makes_no_guess_a_good_key(
+    gateway: RunningGateway,
+) -> None:
+    async with gateway.client() as guesser:
+        await refused_at_last(guesses(guesser, "/api/v1/tasks"))
+        headers = {"x-api-key": "cs_0000ffff_guess"}
+        assert (await guesser.get("/ready", headers=headers)).status_code == 200
+        assert (await guesser.get("/api/v1/tasks", headers=headers)).status_code == 429
+
+
+async def test_a_new_key_for_each_request_does_not_bring_a_new_allowance(
+    slow: RunningGateway,
+) -> None:
+    """Nobody is asked about these keys, so none of them is refused as a bad one."""
+    async with slow.client() as guesser:
+        answer = await refused_at_last(guesses(guesser, "/nowhere"))
+    assert answer.json()["reason"] == "RATE_LIMITED"

@@ -68,7 +68,7 @@ class BackgroundAliases:
     async def start(self, request: Request) -> Response:
         """Accept the work that the path names; the body is its input."""
         client = await self._plane.caller(request)
-        task_type = task_type_named(WORK[request.url.path.removeprefix(f"{_ROOT}/")])
+        task_type = task_type_named(WORK[request.scope["path"].removeprefix(f"{_ROOT}/")])
         query = query_fields(request)
         options = SubmitOptions(
             project=query.text("project_id"), request_id=idempotency_key(request)

@@ -3,6 +3,8 @@
 `/task/{id}`, `/tasks/active`, `/upload-video`, `/redis/status` and `/redis/cache/clear`.
 """
 
+from http import HTTPStatus
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -11,6 +13,7 @@ from callsheet.gateway.active_tasks import active_tasks
 from callsheet.gateway.credentials import credential_of
 from callsheet.gateway.plane import Plane
 from callsheet.gateway.principals import require_role
+from callsheet.gateway.problems import Refused
 from callsheet.gateway.redis_roles import RedisRoles
 from callsheet.gateway.task_views import (
     Json,
@@ -19,7 +22,7 @@ from callsheet.gateway.task_views import (
     progress_view,
     result_view,
 )
-from callsheet.gateway.task_words import VIDEO, status_word, task_type_named
+from callsheet.gateway.task_words import VIDEO, status_word
 from callsheet.gateway.tasks import json_response
 from callsheet.v1 import task_pb2
 
@@ -59,12 +62,16 @@ class VideoAliases:
         return json_response({"tasks": tasks, "count": len(tasks), "has_more": found.has_more})
 
     async def upload_video(self, request: Request) -> Response:
-        """Refuse a video, before any of it is read, for as long as no task type processes videos.
+        """Refuse a video, before any of it is read: nothing here submits a task for one yet.
 
         Whoever brings one for another kind of work uploads it at /api/v1/uploads.
         """
         require_role(await self._plane.principal(credential_of(request)), "submit")
-        return json_response({"task_type": task_type_named("video.process").name})
+        raise Refused(
+            HTTPStatus.NOT_IMPLEMENTED,
+            "TASK_TYPE_UNAVAILABLE",
+            "this build takes no videos here: bring files to /api/v1/uploads",
+        )
 
     async def redis_status(self, request: Request) -> Response:
         """Answer how the Redis of each role is."""

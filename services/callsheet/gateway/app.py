@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from callsheet.client.errors import CallError
-from callsheet.gateway.edge import Edge
+from callsheet.gateway.edge import Edge, Keys
 from callsheet.gateway.limits import RateLimit
 from callsheet.gateway.problems import (
     Refused,
@@ -56,11 +56,17 @@ class Application(Starlette):
         return ExceptionMiddleware(self.router, handlers=dict(self.exception_handlers))
 
 
-def build_app(routes: Iterable[BaseRoute], settings: Settings) -> ASGIApp:
-    """Return the application that serves the routes, first match first."""
+def build_app(
+    routes: Iterable[BaseRoute], settings: Settings, *, keys: Keys | None = None
+) -> ASGIApp:
+    """Return the application that serves the routes, first match first.
+
+    *keys*: None where no route asks control about any.
+    """
     rate = settings.gateway_requests_per_second
     edge = Edge(
         Application(routes),
+        keys=keys,
         requests=RateLimit(per_second=rate, burst=4 * rate),
         # A file comes in a form of some more bytes.
         largest_body=settings.upload_largest_bytes + 2**20,

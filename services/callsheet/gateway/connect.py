@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from callsheet.client.connection import Connection
-from callsheet.client.errors import CallError
+from callsheet.client.errors import CallError, Unauthenticated
 from callsheet.gateway.bodies import media_type_of, read_body
 from callsheet.gateway.connect_wire import (
     CODECS,
@@ -36,6 +36,7 @@ from callsheet.gateway.connect_wire import (
     single_message,
 )
 from callsheet.gateway.credentials import credential_of
+from callsheet.gateway.edge import KEY_REFUSED
 from callsheet.gateway.limits import StreamLimit
 from callsheet.gateway.plane import TIMEOUT, Plane
 from callsheet.gateway.problems import Refused, encoded
@@ -158,12 +159,15 @@ class _Streaming(_Method):
 
     async def answer(self, request: Request) -> Response:
         """Answer the call; whatever becomes of it stands at the end of the stream."""
-        codec = _codec(request, _STREAMED)
         try:
             await self._plane.caller(request)
             connection = self._plane.streamer(credential_of(request)).connection
         except (CallError, Refused) as error:
-            return _ended(codec, error)
+            if isinstance(error, Unauthenticated):
+                request.scope["state"][KEY_REFUSED] = True
+            known = _codec_named(request, _STREAMED)
+            return _failed(error) if known is None else _ended(known, error)
+        codec = _codec(request, _STREAMED)
         body = await read_body(request, limit=LARGEST)
         return CountedStream(
             self._responses(request, connection, codec, body),
@@ -195,10 +199,14 @@ class _Streaming(_Method):
         yield end_of_stream(connect_error(_ENDING) if self._stopping.is_set() else None)
 
 
+def _codec_named(request: Request, prefix: str) -> Codec | None:
+    name = media_type_of(request)
+    return CODECS.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
+
+
 def _codec(request: Request, prefix: str) -> Codec:
     """Return the codec that the content-type names. Raises Refused, 415."""
-    name = media_type_of(request)
-    codec = CODECS.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
+    codec = _codec_named(request, prefix)
     if codec is None:
         known = ", ".join(f"{prefix}{name}" for name in CODECS)
         raise Refused(

@@ -2,19 +2,18 @@
 
 import asyncio
 import secrets
-from collections import OrderedDict
 from datetime import timedelta
 from http import HTTPStatus
 from time import monotonic
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from callsheet.gateway.credentials import COOKIE, presented
-from callsheet.gateway.limits import REMEMBERED, RateLimit, too_many_requests
+from callsheet.gateway.credentials import COOKIE, could_be_one, fingerprint, presented
+from callsheet.gateway.limits import RateLimit, too_many_requests
 from callsheet.gateway.problems import Refused, problem_response
 from callsheet.gateway.server import ABORT, Abort
 
@@ -23,14 +22,29 @@ SILENCE: Final = timedelta(seconds=30)
 #: Failed credentials of one address: so many at once, and one a second after that.
 _FAILURES_AT_ONCE: Final = 30
 
-#: What whoever asks whether we live is never refused for.
-_UNCOUNTED: Final = frozenset({"/health", "/ready"})
+#: What whoever asks whether we live is never refused for; with a key, the first asks control too.
+_HEALTH: Final = "/health"
+_READY: Final = "/ready"
+#: Set in scope["state"] where control refused the key and the answer's status does not say so.
+KEY_REFUSED: Final = "key_refused"
 
 _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 
 
 class ClientStalled(Exception):
     """The client reads nothing of its answer."""
+
+
+class Keys(Protocol):
+    """What is known of keys and tickets without asking control."""
+
+    def is_recognised(self, credential: str) -> bool:
+        """Whether control knew it when it was last asked."""
+        ...
+
+    def forget(self, credential: str) -> None:
+        """Recognise it no more."""
+        ...
 
 
 class Edge:
@@ -40,17 +54,17 @@ class Edge:
         self,
         app: ASGIApp,
         *,
+        keys: Keys | None = None,
         requests: RateLimit,
         largest_body: int,
         silence: timedelta = SILENCE,
     ) -> None:
         self._app = app
+        self._keys = keys
         self._requests = requests
         self._failures = RateLimit(per_second=1, burst=_FAILURES_AT_ONCE)
         self._largest_body = largest_body
         self._silence = silence.total_seconds()
-        #: Credentials that were good lately: what others do at their address is not theirs.
-        self._good: OrderedDict[str, None] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or one WebSocket."""
@@ -76,7 +90,10 @@ class Edge:
             exchange.abort()
         except Exception as error:  # noqa: BLE001  # whatever it is, the client is told and it is logged
             await exchange.answer(_defect(scope, error))
-        self._learn(credential, address, exchange.status)
+        if credential and (exchange.status == HTTPStatus.UNAUTHORIZED or _key_refused(scope)):
+            self._failures.count(address)
+            if self._keys is not None:
+                self._keys.forget(credential)
         _log.debug(
             "request_answered",
             method=scope["method"],
@@ -86,25 +103,19 @@ class Edge:
         )
 
     def _admit(self, path: str, credential: str, address: str) -> None:
-        if path in _UNCOUNTED:
+        """Count the request: to its key, where control knows it, or else to the address.
+
+        Raises Refused, 429, when it is one too many.
+        """
+        is_known = self._keys is not None and self._keys.is_recognised(credential)
+        is_guess = credential != "" and not is_known
+        if path == _READY or (path == _HEALTH and not is_guess):
             return
-        if credential and credential not in self._good:
+        if is_guess:
             wait = self._failures.wait(address)
             if wait is not None:
                 raise too_many_requests(wait)
-        self._requests.take(credential or address)
-
-    def _learn(self, credential: str, address: str, status: int) -> None:
-        if not credential:
-            return
-        if status == HTTPStatus.UNAUTHORIZED:
-            self._failures.count(address)
-            self._good.pop(credential, None)
-        elif HTTPStatus.OK <= status < HTTPStatus.BAD_REQUEST:
-            self._good[credential] = None
-            self._good.move_to_end(credential)
-            if len(self._good) > REMEMBERED:
-                self._good.popitem(last=False)
+        self._requests.take(fingerprint(credential) if is_known else address)
 
 
 class _Exchange:
@@ -189,11 +200,15 @@ def address_of(connection: HTTPConnection) -> str:
 
 
 def _callers(connection: HTTPConnection) -> tuple[str, str]:
-    """Return the credential of a request, or '', and the address it comes from."""
+    """Return the credential of a request, or '' for what cannot be one, and the address."""
     credential = presented(connection.headers)
     if credential is None:
         credential = connection.cookies.get(COOKIE, "") if "cookie" in connection.headers else ""
-    return credential, address_of(connection)
+    return credential if could_be_one(credential) else "", address_of(connection)
+
+
+def _key_refused(scope: Scope) -> bool:
+    return KEY_REFUSED in scope["state"]
 
 
 def _defect(scope: Scope, error: Exception) -> Refused:

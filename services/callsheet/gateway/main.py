@@ -110,7 +110,7 @@ async def running_gateway(
         ]
         docs.tell_of(told)
         server = Server(
-            build_app([*told, *docs.routes(), *StaticFiles().routes()], settings),
+            build_app([*told, *docs.routes(), *StaticFiles().routes()], settings, keys=plane),
             settings.gateway_address,
             limits=limits or ServerLimits(connections=settings.gateway_connections),
             trusted_proxies=settings.gateway_trusted_proxies,

@@ -1,6 +1,7 @@
 """The connections to the control plane, which all callers share, each with a key of its own."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
@@ -11,7 +12,8 @@ from typing import Final
 from starlette.requests import HTTPConnection
 
 from callsheet.client import AsyncTaskClient
-from callsheet.gateway.credentials import credential_of
+from callsheet.client.errors import Unauthenticated
+from callsheet.gateway.credentials import credential_of, fingerprint
 from callsheet.gateway.problems import Refused
 from callsheet.v1.access_service_pb2 import Principal
 
@@ -21,7 +23,7 @@ TIMEOUT: Final = timedelta(seconds=3)
 OUTAGE: Final = timedelta(seconds=60)
 #: How long a key is believed without asking again, where the gateway itself has to know it.
 BELIEVED: Final = timedelta(seconds=2)
-#: Keys remembered at most; past it all are asked for anew.
+#: Keys remembered at most; whichever was asked about longest ago is forgotten first.
 REMEMBERED: Final = 10_000
 #: Connections for streams alone. Control serves 1,024 streams of one, and what comes after them
 #: waits unseen: no call may stand behind them, and of 8,192 each has about 512.
@@ -52,7 +54,8 @@ class Plane:
         self._streamers = tuple(connected() for _ in range(STREAM_CONNECTIONS))
         self._turns = cycle(self._streamers)
         self._clock = clock
-        self._known: dict[str, tuple[Principal, float]] = {}
+        #: Whom control recognised, and until when that is believed, by the key's fingerprint.
+        self._known: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
 
     def client(self, credential: str) -> AsyncTaskClient:
         """Return a client that sends this key or ticket; it need not be closed.
@@ -79,15 +82,34 @@ class Plane:
 
     async def principal(self, credential: str) -> Principal:
         """Return whom a key or ticket stands for, as it was a moment ago. Raises CallError."""
-        now = self._clock()
-        known = self._known.get(credential)
-        if known is not None and known[1] > now:
-            return known[0]
-        principal = await self.client(credential).principal()
-        if len(self._known) >= REMEMBERED:
-            self._known.clear()
-        self._known[credential] = principal, now + BELIEVED.total_seconds()
+        found = self._known.get(fingerprint(credential))
+        if found is not None and found[1] > self._clock():
+            return found[0]
+        return await self.asked_principal(credential)
+
+    async def asked_principal(self, credential: str) -> Principal:
+        """Return whom a key or ticket stands for, as control says now. Raises CallError."""
+        try:
+            principal = await self.client(credential).principal()
+        except Unauthenticated:
+            self.forget(credential)
+            raise
+        self._known[fingerprint(credential)] = principal, self._clock() + BELIEVED.total_seconds()
+        self._known.move_to_end(fingerprint(credential))
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
         return principal
+
+    def is_recognised(self, credential: str) -> bool:
+        """Whether control knew this key or ticket when it was last asked; that may be a while ago.
+
+        It tells who guesses from who does not, and lets nobody in.
+        """
+        return fingerprint(credential) in self._known
+
+    def forget(self, credential: str) -> None:
+        """Recognise a key or ticket no more: control refused it."""
+        self._known.pop(fingerprint(credential), None)
 
     async def close(self) -> None:
         """Close the connections; calls under way are cancelled."""

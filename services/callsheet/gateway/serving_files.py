@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from callsheet.artifacts.errors import ArtifactNotFound, ArtifactStoreError, KeyRefused
-from callsheet.artifacts.keys import fits
 from callsheet.artifacts.store import ArtifactStore
 from callsheet.gateway.problems import Refused
 
@@ -65,9 +64,10 @@ async def _pieces(
 
 
 def _headers(request: Request, key: str, media_type: str) -> dict[str, str]:
-    media_type = media_type if fits("media type", media_type) else _UNKNOWN
     name = key.rpartition("/")[2]  # made of digits, a digest and a suffix
-    is_shown = _SHOWN.fullmatch(media_type) and "download" not in request.query_params
+    if _SHOWN.fullmatch(media_type) is None:
+        media_type = _UNKNOWN  # no page takes it for a script or a style
+    is_shown = media_type != _UNKNOWN and "download" not in request.query_params
     return {
         "content-type": media_type,
         "content-disposition": f'{"inline" if is_shown else "attachment"}; filename="{name}"',
@@ -75,8 +75,8 @@ def _headers(request: Request, key: str, media_type: str) -> dict[str, str]:
         "cross-origin-resource-policy": "same-origin",
         "x-content-type-options": "nosniff",
         "accept-ranges": "bytes",
-        # The digest is in the name, so what stands under it never changes.
-        "cache-control": "private, max-age=31536000, immutable",
+        # It never changes; but who signs out leaves it in the browser no longer than this.
+        "cache-control": "private, max-age=3600",
         "etag": f'"{name.partition(".")[0]}"',
     }
 

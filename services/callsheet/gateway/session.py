@@ -51,7 +51,7 @@ class Session:
         fields.done()
         client = self._plane.client(key)
         ticket = await client.create_ticket(time_to_live=self._time)
-        principal = await self._plane.client(ticket.ticket).principal()
+        principal = await self._plane.asked_principal(ticket.ticket)
         answer = json_response(principal_view(principal), status=HTTPStatus.CREATED)
         answer.set_cookie(
             COOKIE,
@@ -66,7 +66,7 @@ class Session:
 
     async def who(self, request: Request) -> Response:
         """Answer who is signed in, or whose key was sent."""
-        principal = await self._plane.client(credential_of(request)).principal()
+        principal = await self._plane.asked_principal(credential_of(request))
         return json_response(principal_view(principal))
 
     async def sign_out(self, request: Request) -> Response:
@@ -91,4 +91,4 @@ def _refuse_other_origins(request: Request) -> None:
 
 def _is_secure(request: Request) -> bool:
     """Whether the cookie goes over TLS alone; on this very machine there may be none."""
-    return request.url.scheme == "https" or request.url.hostname not in _LOOPBACK
+    return request.base_url.scheme == "https" or request.base_url.hostname not in _LOOPBACK

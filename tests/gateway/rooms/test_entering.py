@@ -10,7 +10,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from callsheet.embedded.valkey import EmbeddedValkey
+from callsheet.gateway.problems import Refused
 from callsheet.gateway.rooms.limits import CloseCode, RoomLimits
+from callsheet.gateway.rooms.peers import Peers
 from callsheet.ledger.keys import revoke_key
 from tests.support.eventually import eventually
 from tests.support.gateways import RunningGateway, running_gateway_plane
@@ -132,6 +134,58 @@ async def test_a_connection_too_many_is_turned_away(
         await eventually(nobody)
         async with present(gateway.host, gateway.key):
             assert len(peers) == 1
+
+
+async def test_wrong_keys_do_not_lock_a_recognised_one_out_of_their_address(
+    gateway: RunningGateway,
+) -> None:
+    stranger = await gateway.new_key()
+    async with present(gateway.host, gateway.key):
+        pass
+    # Given an address that has guessed until it has to wait
+    for number in range(100):
+        with pytest.raises(InvalidStatus) as caught:
+            async with room_client(gateway.host, f"cs_{number:08}_" + "x" * 43):
+                pass
+        if caught.value.response.status_code == 429:
+            break
+    # Then a key that nobody knows yet waits with it, and one that was recognised does not
+    assert await _status(gateway, stranger) == 429
+    async with present(gateway.host, gateway.key), room_client(gateway.host) as client:
+        await client.say("AUTHENTICATE", key=gateway.key)
+        assert (await client.hear())["type"] == "WELCOME"
+
+
+async def test_so_many_of_one_address_may_be_there_without_a_key(
+    valkey_server: EmbeddedValkey, cell: str, tmp_path: Path
+) -> None:
+    limits = RoomLimits(introducing_per_address=2, sign_in=timedelta(seconds=30))
+    async with (
+        running_gateway_plane(valkey_server.url, cell, tmp_path, room_limits=limits) as gateway,
+        room_client(gateway.host) as first,
+        room_client(gateway.host),
+    ):
+        assert await _status(gateway, "") == 429
+        # Who has a key is let in, and who said it makes room for another
+        async with present(gateway.host, gateway.key):
+            await first.say("AUTHENTICATE", key=gateway.key)
+            assert (await first.hear())["type"] == "WELCOME"
+        async with room_client(gateway.host) as third:
+            await third.say("AUTHENTICATE", key=gateway.key)
+            assert (await third.hear())["type"] == "WELCOME"
+
+
+def test_addresses_do_not_count_for_each_other() -> None:
+    peers = Peers(RoomLimits(introducing_per_address=1))
+    with (
+        peers.introducing("a"),
+        peers.introducing("b"),
+        pytest.raises(Refused),
+        peers.introducing("a"),
+    ):
+        pass
+    with peers.introducing("a"):
+        pass
 
 
 async def test_a_plain_request_is_no_websocket(gateway: RunningGateway) -> None:

@@ -219,6 +219,26 @@ async def test_a_task_too_many_is_refused(
             assert told["reason"] == "ROOMS_EXHAUSTED"
 
 
+async def test_one_project_does_not_take_all_the_tasks_that_may_be_watched(
+    valkey_server: EmbeddedValkey, cell: str, tmp_path: Path
+) -> None:
+    limits = RoomLimits(tasks_watched=4)
+    async with running_gateway_plane(
+        valkey_server.url, cell, tmp_path, room_limits=limits
+    ) as gateway:
+        elsewhere = frozenset({"elsewhere"})
+        newcomer = await gateway.plane.newcomer(projects=elsewhere)
+        async with (
+            present(gateway.host, gateway.key) as greedy,
+            present(gateway.host, await gateway.new_key(projects=elsewhere)) as other,
+        ):
+            for _ in range(2):
+                await greedy.join(f"task:{await gateway.plane.client.submit()}")
+            room = f"task:{await gateway.plane.client.submit()}"
+            assert (await greedy.refused("JOIN", room=room))["reason"] == "TASKS_EXHAUSTED"
+            await other.join(f"task:{await newcomer.submit()}")
+
+
 async def test_a_thousand_clients_each_see_every_fact_of_their_task_in_order(
     gateway: RunningGateway,
 ) -> None:

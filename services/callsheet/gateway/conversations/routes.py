@@ -235,7 +235,7 @@ class Conversations:
         return json_response({"kept": kept, "sequence": conversation.sequence})
 
     async def _principal(self, request: Request, role: RoleWord) -> Principal:
-        principal = await self._plane.client(credential_of(request)).principal()
+        principal = await self._plane.asked_principal(credential_of(request))
         require_role(principal, role)
         return principal
 

@@ -85,7 +85,7 @@ async def _is_known(request: Request, plane: Plane) -> bool:
     if presented(request.headers) is None and COOKIE not in request.cookies:
         return False
     try:
-        await plane.client(credential_of(request)).principal()
+        await plane.principal(credential_of(request))
     except Unauthenticated:
         raise
     except CallError:

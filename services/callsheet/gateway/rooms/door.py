@@ -61,7 +61,8 @@ class Door:
         *,
         clock: Callable[[], float],
     ) -> None:
-        self._principals = Principals(plane, clock=clock)
+        self._plane = plane
+        self._principals = Principals(plane)
         self._peers = peers
         self._rooms = rooms
         self._publishing = publishing
@@ -104,11 +105,13 @@ class Door:
             pass  # it left before it was in
 
     async def _enter(self, socket: WebSocket) -> None:
+        address = address_of(socket)
         credential = _credential(socket)
         if not credential:
-            await socket.accept()
-            credential = await self._introduced(socket)
-        peer = await self._recognised(credential, address_of(socket))
+            with self._peers.introducing(address):
+                await socket.accept()
+                credential = await self._introduced(socket)
+        peer = await self._recognised(credential, address)
         with self._peers.present(peer):
             if socket.application_state is WebSocketState.CONNECTING:
                 await socket.accept()
@@ -130,9 +133,10 @@ class Door:
         return said.key
 
     async def _recognised(self, credential: str, address: str) -> Peer:
-        wait = self._failures.wait(address)
-        if wait is not None:
-            raise too_many_requests(wait)
+        if not self._plane.is_recognised(credential):  # what others guess there is not its fault
+            wait = self._failures.wait(address)
+            if wait is not None:
+                raise too_many_requests(wait)
         try:
             principal = await self._principals.of(credential)
         except (Unauthenticated, Refused):

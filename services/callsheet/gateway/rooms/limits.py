@@ -41,6 +41,8 @@ class RoomLimits:
     #: Connections of the process, and of one key in it.
     connections: int = 12_000
     connections_per_key: int = 2_000
+    #: Connections of one address that have not said who they are.
+    introducing_per_address: int = 256
     #: Rooms one connection may be in.
     rooms_per_connection: int = 64
     #: Tasks watched at the same time by the process, for all connections together.

@@ -25,6 +25,7 @@ class Peers:
         self._by_project: dict[str, set[Peer]] = {}
         self._by_credential: dict[str, set[Peer]] = {}
         self._of_key: Counter[str] = Counter()
+        self._introducing: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """Return how many peers there are: connections that said who they are."""
@@ -54,6 +55,25 @@ class Peers:
             yield
         finally:
             self._connections -= 1
+
+    @contextmanager
+    def introducing(self, address: str) -> Generator[None]:
+        """Count a connection until it says who it is. Raises Refused: its address has too many."""
+        most = self._limits.introducing_per_address
+        if self._introducing[address] >= most:
+            raise Refused(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "CONNECTIONS_EXHAUSTED",
+                f"{most} connections of one address may be without a key; send it in a header",
+                retry_after=_LATER,
+            )
+        self._introducing[address] += 1
+        try:
+            yield
+        finally:
+            self._introducing[address] -= 1
+            if not self._introducing[address]:
+                del self._introducing[address]
 
     @contextmanager
     def present(self, peer: Peer) -> Generator[None]:

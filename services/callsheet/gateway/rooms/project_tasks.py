@@ -14,13 +14,12 @@ from callsheet.gateway.plane import TIMEOUT, Plane
 from callsheet.gateway.problems import Refused, refused_of
 from callsheet.gateway.rooms.envelope import error_envelope
 from callsheet.gateway.rooms.feed import Feed
+from callsheet.gateway.rooms.limits import RoomLimits
 from callsheet.gateway.rooms.peer import Peer
 from callsheet.gateway.rooms.room_names import RoomKind, RoomName
 from callsheet.gateway.rooms.task_update import task_update
 from callsheet.v1.task_event_pb2 import TaskEvent
 
-#: Facts kept for those who come back.
-KEPT: Final = 512
 _LATER: Final = timedelta(seconds=10)
 
 
@@ -42,7 +41,13 @@ class ProjectFeed(Feed):
     """One watch of a project's tasks; facts are numbered as they come, for this process alone."""
 
     def __init__(
-        self, project: str, plane: Plane, *, closed: Callable[[Feed], None], cursor: str = ""
+        self,
+        project: str,
+        plane: Plane,
+        limits: RoomLimits,
+        *,
+        closed: Callable[[Feed], None],
+        cursor: str = "",
     ) -> None:
         """*cursor* is where to begin; empty: now."""
         super().__init__(RoomName(project, RoomKind.TASKS, project), plane, closed=closed)
@@ -54,7 +59,11 @@ class ProjectFeed(Feed):
         if cursor:
             self._begun.set()
         self._number = 0
+        #: Half of what may wait for a member: who comes back is told it at once, and more follows.
+        self._most = limits.waiting // 2
+        self._most_characters = limits.waiting_characters // 2
         self._recent: deque[_Kept] = deque()
+        self._characters = 0
         #: The cursor that the oldest fact kept is behind; and of each cursor, which fact it is.
         self._oldest = cursor
         self._places: dict[str, int] = {cursor: 0} if cursor else {}
@@ -112,17 +121,21 @@ class ProjectFeed(Feed):
         self.room.tell(self._number, text, about=event.task_id)
 
     def _keep(self, kept: _Kept) -> None:
-        if len(self._recent) == KEPT:
+        self._recent.append(kept)
+        self._characters += len(kept.text)
+        self._places[kept.cursor] = kept.number
+        while len(self._recent) > self._most or self._characters > self._most_characters:
             # Who is behind the one that goes can no longer be told all that followed.
             self._places.pop(self._oldest, None)
-            self._oldest = self._recent.popleft().cursor
-        self._recent.append(kept)
-        self._places[kept.cursor] = kept.number
+            gone = self._recent.popleft()
+            self._oldest = gone.cursor
+            self._characters -= len(gone.text)
 
     def _begin_anew(self, error: CallError) -> None:
         self._cursor = self._oldest = ""
         self._begun.clear()
         self._recent.clear()
+        self._characters = 0
         self._places.clear()
         told = refused_of(error)
         self.room.tell_all(
@@ -141,9 +154,9 @@ class ProjectFeed(Feed):
 class ProjectTasks:
     """Opens a watch for the first who asks in a project, and closes it with the last."""
 
-    def __init__(self, plane: Plane, *, most: int) -> None:
+    def __init__(self, plane: Plane, limits: RoomLimits) -> None:
         self._plane = plane
-        self._most = most
+        self._limits = limits
         self._feeds: dict[str, ProjectFeed] = {}
 
     def __len__(self) -> int:
@@ -159,7 +172,7 @@ class ProjectTasks:
         if feed is None:
             self._check()
             feed = self._feeds[project] = ProjectFeed(
-                project, self._plane, closed=self._forget, cursor=cursor
+                project, self._plane, self._limits, closed=self._forget, cursor=cursor
             )
             feed.room.announce(peer)
             feed.start()
@@ -202,11 +215,12 @@ class ProjectTasks:
             feed.stop()
 
     def _check(self) -> None:
-        if len(self._feeds) >= self._most:
+        most = self._limits.projects_watched
+        if len(self._feeds) >= most:
             raise Refused(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "PROJECTS_EXHAUSTED",
-                f"this gateway watches {self._most} projects already",
+                f"this gateway watches {most} projects already",
                 retry_after=_LATER,
             )
 

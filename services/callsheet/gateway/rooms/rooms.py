@@ -22,7 +22,7 @@ class Rooms:
         self._limits = limits
         self._shared = shared
         self._tasks = TaskRooms(plane, limits)
-        self._project_tasks = ProjectTasks(plane, most=limits.projects_watched)
+        self._project_tasks = ProjectTasks(plane, limits)
 
     @property
     def watches(self) -> int:

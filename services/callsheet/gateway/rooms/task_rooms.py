@@ -136,13 +136,7 @@ class TaskRooms:
         feed = self._feeds.get(name)
         if feed is not None:
             return feed
-        if len(self._feeds) >= self._most:
-            raise Refused(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "TASKS_EXHAUSTED",
-                f"this gateway watches {self._most} tasks already",
-                retry_after=_LATER,
-            )
+        self._check(task.project)
         feed = TaskFeed(name, self._plane, epoch=task.epoch, closed=self._forget)
         self._feeds[name] = feed
         return feed
@@ -162,9 +156,21 @@ class TaskRooms:
         for feed in tuple(self._feeds.values()):
             feed.stop()
 
+    def _check(self, project: str) -> None:
+        """Refuse one task more than may be watched: of all, and half as many of one project."""
+        share = (self._most + 1) // 2
+        if len(self._feeds) >= self._most:
+            raise _exhausted(f"this gateway watches {self._most} tasks already")
+        if sum(name.project == project for name in self._feeds) >= share:
+            raise _exhausted(f"this gateway watches {share} tasks of the project already")
+
     def _forget(self, feed: Feed) -> None:
         if self._feeds.get(feed.name) is feed:
             del self._feeds[feed.name]
+
+
+def _exhausted(detail: str) -> Refused:
+    return Refused(HTTPStatus.TOO_MANY_REQUESTS, "TASKS_EXHAUSTED", detail, retry_after=_LATER)
 
 
 def _check_place(task: Task, asked: Join) -> None:
