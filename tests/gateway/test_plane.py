@@ -7,6 +7,7 @@ import pytest
 
 from callsheet.client.errors import Unauthenticated
 from callsheet.gateway.plane import Plane
+from callsheet.v1.access_service_pb2 import Principal
 from tests.support.gateways import RunningGateway
 
 #: More than control serves over one connection.
@@ -54,3 +55,23 @@ async def test_only_so_many_keys_are_recognised(
     await plane.principal(gateway.key)
     await plane.principal(other)
     assert (plane.is_recognised(gateway.key), plane.is_recognised(other)) == (False, True)
+
+
+async def test_who_comes_while_control_is_asked_about_a_key_gets_the_same_answer(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane = gateway.gateway.plane
+    ask, asked = plane.asked_principal, list[str]()
+
+    async def counted(credential: str) -> Principal:
+        asked.append(credential)
+        return await ask(credential)
+
+    monkeypatch.setattr(plane, "asked_principal", counted)
+    first, *others = (asyncio.ensure_future(plane.principal(gateway.key)) for _ in range(20))
+    await asyncio.sleep(0)
+    # And one that leaves takes the answer from nobody
+    first.cancel()
+    found = await asyncio.gather(*others)
+    assert asked == [gateway.key]
+    assert {tuple(principal.projects) for principal in found} == {("default",)}

@@ -1,21 +1,14 @@
 """What a process is told of the brain, and the brain it makes of it."""
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from callsheet.brain.brain import Brain
 from callsheet.runtime.brain import brain_of
-from callsheet.runtime.settings import Settings, SettingsError, describe, load_settings, variable_of
+from callsheet.runtime.settings import SettingsError, describe, load_settings
 
-
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting comes from whoever runs the tests."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(variable_of(name), raising=False)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("bare_environment")
 
 
 def test_without_a_url_there_is_no_brain() -> None:

@@ -1,12 +1,12 @@
 """Where the services of the platform are: three tables, and what the environment says otherwise."""
 
-from pathlib import Path
-
 import pytest
 
 from callsheet.runtime.registry_settings import PLACED_TOGETHER, Service
 from callsheet.runtime.service_registry import Environment, ServiceEntry, service_registry
-from callsheet.runtime.settings import Settings, SettingsError, describe, load_settings, variable_of
+from callsheet.runtime.settings import SettingsError, describe, load_settings
+
+pytestmark = pytest.mark.usefixtures("bare_environment")
 
 #: As the platform's own document has them.
 DOCUMENTED: dict[Environment, dict[Service, str | None]] = {
@@ -56,14 +56,6 @@ DOCUMENTED: dict[Environment, dict[Service, str | None]] = {
         Service.REDIS: None,
     },
 }
-
-
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting comes from whoever runs the tests."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(variable_of(name), raising=False)
-    monkeypatch.chdir(tmp_path)
 
 
 def entry(service: Service) -> ServiceEntry:

@@ -15,18 +15,11 @@ from callsheet.runtime.settings import (
     SettingsError,
     describe,
     load_settings,
-    variable_of,
 )
 
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
 KEY = "k" * 32
-
-
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting comes from whoever runs the tests."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(variable_of(name), raising=False)
-    monkeypatch.chdir(tmp_path)
 
 
 def test_the_defaults_are_those_of_development_on_one_machine(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from callsheet.gateway.rooms.outbox import Outbox
+from callsheet.gateway.rooms.peer import Peer
+from callsheet.gateway.rooms.rate import Bucket
 from callsheet.gateway.rooms.wire import Wire
 from tests.support.gateways import RunningGateway
 
@@ -112,3 +115,18 @@ def narrow(gateway: RunningGateway) -> None:
     for wire in wires(gateway):
         raw = wire.transport.get_extra_info("socket")
         raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, 4096)
+
+
+def some_peer(outbox: Outbox, *, heard: float = 0.0) -> Peer:
+    """Return a connection of the default project that nobody has, with this outbox."""
+    return Peer(
+        id="p1",
+        credential="k",
+        key_id="k",
+        projects=frozenset({"default"}),
+        roles=frozenset(),
+        outbox=outbox,
+        bucket=Bucket(per_second=1, burst=1, now=0.0),
+        heard=heard,
+        pinged=heard,
+    )

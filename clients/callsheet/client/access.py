@@ -26,6 +26,16 @@ ROLES: Final[Mapping[RoleWord, access.Role.ValueType]] = MappingProxyType(
 )
 
 
+_WORDS: Final[Mapping[int, RoleWord]] = MappingProxyType(
+    {role: word for word, role in ROLES.items()}
+)
+
+
+def role_word(role: int) -> str:
+    """Return what a role is called; its number for one that is newer than this client."""
+    return _WORDS.get(role, str(role))
+
+
 class AsyncAccess(AsyncCalls):
     """The side of the client that asks who it is."""
 

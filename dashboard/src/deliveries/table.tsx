@@ -1,14 +1,13 @@
 // Deliveries of webhooks in a table, each with a way to make it once more.
 
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
 
+import { useBusy } from "../parts/busy.ts";
 import { now } from "../parts/clock.ts";
 import { clock, millis, short, span } from "../parts/format.ts";
 import { tell } from "../parts/notices.tsx";
 import { operations } from "../plane/client.ts";
 import { DeliveryState, type Delivery } from "../plane/contract.ts";
-import { sentence } from "../plane/errors.ts";
 import { formatPlace } from "../router.ts";
 
 export interface DeliveryTableProps {
@@ -100,21 +99,14 @@ function DeliveryMark({ delivery }: { delivery: Delivery }): JSX.Element {
 }
 
 function Replay({ delivery, onReplayed }: { delivery: Delivery; onReplayed: () => void }): JSX.Element {
-  const [busy, setBusy] = useState(false);
+  const [busy, doing] = useBusy();
   async function replay(): Promise<void> {
-    setBusy(true);
-    try {
-      const { replayed } = await operations.replayDeliveries({ selection: { case: "deliveryId", value: delivery.id } });
-      tell(replayed === 0 ? "There was nothing to deliver once more." : "The webhook is delivered once more.");
-      onReplayed();
-    } catch (thrown) {
-      tell(sentence(thrown), { failed: true });
-    } finally {
-      setBusy(false);
-    }
+    const { replayed } = await operations.replayDeliveries({ selection: { case: "deliveryId", value: delivery.id } });
+    tell(replayed === 0 ? "There was nothing to deliver once more." : "The webhook is delivered once more.");
+    onReplayed();
   }
   return (
-    <button type="button" class="small" disabled={busy} onClick={() => void replay()} aria-label={`Replay ${delivery.event} of ${short(delivery.taskId)}`}>
+    <button type="button" class="small" disabled={busy} onClick={() => void doing(replay)} aria-label={`Replay ${delivery.event} of ${short(delivery.taskId)}`}>
       Replay
     </button>
   );

@@ -1,13 +1,12 @@
 // The queues: how deep, how long the first task has waited, who serves them; and holding them.
 
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
 
+import { useBusy } from "../parts/busy.ts";
 import { count, percent, seconds, span, words } from "../parts/format.ts";
 import { tell } from "../parts/notices.tsx";
 import { operations } from "../plane/client.ts";
 import type { Queue } from "../plane/contract.ts";
-import { sentence } from "../plane/errors.ts";
 
 export function Queues({ queues, onChanged }: { queues: readonly Queue[]; onChanged: () => void }): JSX.Element {
   return (
@@ -70,23 +69,16 @@ function QueueRow({ queue, onChanged }: { queue: Queue; onChanged: () => void })
 }
 
 function Hold({ queue, onChanged }: { queue: Queue; onChanged: () => void }): JSX.Element {
-  const [busy, setBusy] = useState(false);
+  const [busy, doing] = useBusy();
   const isPaused = queue.pauseTime !== undefined;
   async function change(): Promise<void> {
-    setBusy(true);
-    try {
-      if (isPaused) await operations.resumeQueue({ queue: queue.name });
-      else await operations.pauseQueue({ queue: queue.name });
-      tell(isPaused ? `Tasks of ${queue.name} may be taken again.` : `No worker takes tasks of ${queue.name} any more.`);
-      onChanged();
-    } catch (thrown) {
-      tell(sentence(thrown), { failed: true });
-    } finally {
-      setBusy(false);
-    }
+    if (isPaused) await operations.resumeQueue({ queue: queue.name });
+    else await operations.pauseQueue({ queue: queue.name });
+    tell(isPaused ? `Tasks of ${queue.name} may be taken again.` : `No worker takes tasks of ${queue.name} any more.`);
+    onChanged();
   }
   return (
-    <button type="button" class="small" disabled={busy} onClick={() => void change()} aria-label={`${isPaused ? "Resume" : "Pause"} ${queue.name}`}>
+    <button type="button" class="small" disabled={busy} onClick={() => void doing(change)} aria-label={`${isPaused ? "Resume" : "Pause"} ${queue.name}`}>
       {isPaused ? "Resume" : "Pause"}
     </button>
   );

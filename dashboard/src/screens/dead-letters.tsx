@@ -3,13 +3,13 @@
 import type { JSX } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 
+import { useBusy } from "../parts/busy.ts";
 import { now } from "../parts/clock.ts";
 import { ago, count, millis, short, words } from "../parts/format.ts";
 import { tell } from "../parts/notices.tsx";
 import { go } from "../place.ts";
 import { tasks as client } from "../plane/client.ts";
 import { FailureReason, TaskState, type Task } from "../plane/contract.ts";
-import { sentence } from "../plane/errors.ts";
 import { may } from "../plane/session.ts";
 import { whileWatched } from "../plane/visible.ts";
 import { formatPlace } from "../router.ts";
@@ -118,18 +118,11 @@ function Letter({ task }: { task: Task }): JSX.Element {
 
 function Retry({ task }: { task: Task }): JSX.Element {
   const [after, setAfter] = useState("");
-  const [busy, setBusy] = useState(false);
+  const [busy, doing] = useBusy();
   async function retry(): Promise<void> {
-    setBusy(true);
-    try {
-      const response = await client.retryTask({ taskId: task.id, requestId: `dashboard-${crypto.randomUUID()}` });
-      setAfter(response.task?.id ?? "");
-      tell("Submitted again, as a new task.");
-    } catch (thrown) {
-      tell(sentence(thrown), { failed: true });
-    } finally {
-      setBusy(false);
-    }
+    const response = await client.retryTask({ taskId: task.id, requestId: `dashboard-${crypto.randomUUID()}` });
+    setAfter(response.task?.id ?? "");
+    tell("Submitted again, as a new task.");
   }
   if (after !== "") {
     return (
@@ -139,7 +132,7 @@ function Retry({ task }: { task: Task }): JSX.Element {
     );
   }
   return (
-    <button type="button" class="small" disabled={busy} onClick={() => void retry()} aria-label={`Retry ${short(task.id)}`}>
+    <button type="button" class="small" disabled={busy} onClick={() => void doing(retry)} aria-label={`Retry ${short(task.id)}`}>
       Retry
     </button>
   );

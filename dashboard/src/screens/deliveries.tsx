@@ -6,6 +6,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 
 import { DeliveryTable } from "../deliveries/table.tsx";
 import { Ask } from "../parts/ask.tsx";
+import { useBusy } from "../parts/busy.ts";
 import { counted } from "../parts/format.ts";
 import { tell } from "../parts/notices.tsx";
 import { poll } from "../parts/poll.ts";
@@ -103,20 +104,15 @@ function UrlField({ url, onChange }: { url: string; onChange: (url: string) => v
 /** Replays what the filter means: what was given up, unless another state is asked for. */
 function ReplayAll({ filter, onReplayed }: { filter: DeliveryFilter; onReplayed: () => void }): JSX.Element {
   const [asking, setAsking] = useState(false);
-  const [busy, setBusy] = useState(false);
+  const [busy, doing] = useBusy();
   const what = filter.state === DeliveryState.UNSPECIFIED ? "given-up" : (STATES.find((each) => each.state === filter.state)?.name ?? "");
 
   async function replay(): Promise<void> {
     setAsking(false);
-    setBusy(true);
-    try {
+    await doing(async () => {
       tell(`${counted(await replayAll(filter), "webhook")} will be delivered once more.`);
       onReplayed();
-    } catch (thrown) {
-      tell(sentence(thrown), { failed: true });
-    } finally {
-      setBusy(false);
-    }
+    });
   }
 
   return (

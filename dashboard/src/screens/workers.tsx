@@ -3,6 +3,7 @@
 import type { JSX } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 
+import { useBusy } from "../parts/busy.ts";
 import { now } from "../parts/clock.ts";
 import { Ask } from "../parts/ask.tsx";
 import { ago, bytes, counted, millis, percent, short } from "../parts/format.ts";
@@ -10,7 +11,6 @@ import { tell } from "../parts/notices.tsx";
 import { poll } from "../parts/poll.ts";
 import { operations } from "../plane/client.ts";
 import type { Worker, WorkerDevice } from "../plane/contract.ts";
-import { sentence } from "../plane/errors.ts";
 import { formatPlace } from "../router.ts";
 
 const PERIOD = 2_000;
@@ -114,22 +114,17 @@ export function Device({ device }: { device: WorkerDevice }): JSX.Element {
 
 function WorkerActions({ worker, onChanged }: { worker: Worker; onChanged: () => void }): JSX.Element {
   const [asking, setAsking] = useState(false);
-  const [busy, setBusy] = useState(false);
+  const [busy, doing] = useBusy();
 
   async function carryOut(wish: Wish): Promise<void> {
     setAsking(false);
-    setBusy(true);
-    try {
+    await doing(async () => {
       if (wish === "pause") await operations.pauseWorker({ workerId: worker.id });
       else if (wish === "resume") await operations.resumeWorker({ workerId: worker.id });
       else await operations.drainWorker({ workerId: worker.id });
       tell(SAID[wish]);
       onChanged();
-    } catch (thrown) {
-      tell(sentence(thrown), { failed: true });
-    } finally {
-      setBusy(false);
-    }
+    });
   }
 
   const waits = worker.paused || worker.draining;

@@ -2,13 +2,12 @@
 
 import { create } from "@bufbuild/protobuf";
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
 
+import { useBusy } from "../parts/busy.ts";
 import { tell } from "../parts/notices.tsx";
 import { go } from "../place.ts";
 import { tasks as client } from "../plane/client.ts";
 import { SubmitTaskRequestSchema, TaskState, type Task } from "../plane/contract.ts";
-import { sentence } from "../plane/errors.ts";
 import { may } from "../plane/session.ts";
 import { formatPlace } from "../router.ts";
 import { isFinal } from "../tasks/states.ts";
@@ -16,18 +15,7 @@ import { SnippetTabs } from "./snippet-tabs.tsx";
 import type { Story } from "./story.ts";
 
 export function Actions({ task, story }: { task: Task; story: Story }): JSX.Element {
-  const [busy, setBusy] = useState(false);
-
-  async function doing(work: () => Promise<void>): Promise<void> {
-    setBusy(true);
-    try {
-      await work();
-    } catch (thrown) {
-      tell(sentence(thrown), { failed: true });
-    } finally {
-      setBusy(false);
-    }
-  }
+  const [busy, doing] = useBusy();
 
   async function cancel(): Promise<void> {
     await client.cancelTask({ taskId: task.id, reason: "cancelled in the dashboard" });

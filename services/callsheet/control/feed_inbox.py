@@ -1,12 +1,9 @@
 """What one watcher of many tasks has not taken yet: a bounded number of facts and signals."""
 
-import asyncio
-from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from callsheet.control.errors import Refused
-from callsheet.control.inbox import Signal
+from callsheet.control.inbox import Backlog, Signal
 from callsheet.ledger.model import TaskState
 from callsheet.ledger.position import Position
 from callsheet.ledger.snapshots import WatchFilter
@@ -30,34 +27,16 @@ class FeedFact:
     payload: bytes
 
 
-class FeedInbox:
-    """One watcher's. Nothing here waits but `filled`, and memory is bounded.
+class FeedInbox(Backlog[FeedFact]):
+    """What one watcher of many tasks has not taken yet.
 
     It begins behind: what there was before it, its watcher reads from the log.
     """
 
     def __init__(self, wanted: WatchFilter, *, limit: int = FACTS_KEPT) -> None:
+        super().__init__(limit=limit, is_behind=True)
         self.wanted = wanted
-        self._limit = limit
-        self._facts: deque[FeedFact] = deque()
         self._signals: dict[str, Signal] = {}
-        self._end: Refused | None = None
-        self._is_behind = True
-        self._filled = asyncio.Event()
-
-    def __len__(self) -> int:
-        """Return how many facts wait."""
-        return len(self._facts)
-
-    def put(self, fact: FeedFact) -> None:
-        """Add a fact; one too many drops them all, and the watcher is behind."""
-        if self._is_behind:
-            return
-        if len(self._facts) == self._limit:
-            self.fall_behind()
-            return
-        self._facts.append(fact)
-        self._filled.set()
 
     def tell(self, task_id: str, signal: Signal) -> None:
         """Put the newest signal of a task in the place of the one before it."""
@@ -70,42 +49,10 @@ class FeedInbox:
         """Whether signals of a running task are watched."""
         return self.wanted.takes(task_id, task_type) and self.wanted.takes_in(TaskState.RUNNING)
 
-    def fall_behind(self) -> None:
-        """Make the watcher read the facts from the log."""
-        self._is_behind = True
-        self._facts.clear()
-        self._filled.set()
-
-    def end(self, reason: Refused) -> None:
-        """Make the watcher end with an error."""
-        self._end = reason
-        self._filled.set()
-
-    async def filled(self) -> None:
-        """Wait until there is something to take. Raises what the watcher was ended with."""
-        await self._filled.wait()
-        self._filled.clear()
-        self.check()
-
-    def check(self) -> None:
-        """Raise what the watcher was ended with, if it was."""
-        if self._end is not None:
-            self._filled.set()
-            raise self._end
-
-    def catch_up(self) -> bool:
-        """Whether the watcher is behind; facts that come from now on are kept again."""
-        was_behind, self._is_behind = self._is_behind, False
-        return was_behind
-
     @property
     def is_level(self) -> bool:
         """Whether every fact that came was taken."""
         return not self._is_behind and not self._facts
-
-    def take(self) -> FeedFact | None:
-        """Return the oldest fact, if there is one."""
-        return self._facts.popleft() if self._facts else None
 
     def take_signal(self, task_id: str) -> Signal | None:
         """Return the newest signal of a task, if one waits."""

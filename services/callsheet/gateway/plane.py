@@ -52,10 +52,12 @@ class Plane:
 
         self._client = connected()
         self._streamers = tuple(connected() for _ in range(STREAM_CONNECTIONS))
-        self._turns = cycle(self._streamers)
+        self._next_streamer = cycle(self._streamers)
         self._clock = clock
         #: Whom control recognised, and until when that is believed, by the key's fingerprint.
         self._known: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
+        #: What control is being asked, by the key's fingerprint.
+        self._asking: dict[str, asyncio.Task[Principal]] = {}
 
     def client(self, credential: str) -> AsyncTaskClient:
         """Return a client that sends this key or ticket; it need not be closed.
@@ -69,7 +71,7 @@ class Plane:
 
         Raises Refused when it cannot be a key.
         """
-        return _with_key(next(self._turns), credential)
+        return _with_key(next(self._next_streamer), credential)
 
     async def caller(self, connection: HTTPConnection) -> AsyncTaskClient:
         """Return a client of whoever calls, whom control knows; nothing else is looked at before.
@@ -81,11 +83,21 @@ class Plane:
         return self.client(credential)
 
     async def principal(self, credential: str) -> Principal:
-        """Return whom a key or ticket stands for, as it was a moment ago. Raises CallError."""
-        found = self._known.get(fingerprint(credential))
+        """Return whom a key or ticket stands for, as it was a moment ago. Raises CallError.
+
+        When a gateway is started anew, its clients come back at once, most with few keys: who
+        comes while control is being asked gets the same answer.
+        """
+        mark = fingerprint(credential)
+        found = self._known.get(mark)
         if found is not None and found[1] > self._clock():
             return found[0]
-        return await self.asked_principal(credential)
+        asking = self._asking.get(mark)
+        if asking is None:
+            asking = self._asking[mark] = asyncio.create_task(self.asked_principal(credential))
+            asking.add_done_callback(lambda _: self._asking.pop(mark))
+        # Whoever leaves does not take the answer from the others.
+        return await asyncio.shield(asking)
 
     async def asked_principal(self, credential: str) -> Principal:
         """Return whom a key or ticket stands for, as control says now. Raises CallError."""
@@ -94,8 +106,9 @@ class Plane:
         except Unauthenticated:
             self.forget(credential)
             raise
-        self._known[fingerprint(credential)] = principal, self._clock() + BELIEVED.total_seconds()
-        self._known.move_to_end(fingerprint(credential))
+        mark = fingerprint(credential)
+        self._known[mark] = principal, self._clock() + BELIEVED.total_seconds()
+        self._known.move_to_end(mark)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return principal
@@ -113,6 +126,8 @@ class Plane:
 
     async def close(self) -> None:
         """Close the connections; calls under way are cancelled."""
+        for asking in self._asking.values():
+            asking.cancel()
         await asyncio.gather(*(each.close() for each in (self._client, *self._streamers)))
 
 

@@ -1,14 +1,11 @@
 """Who asks: the projects and roles of a key, where the gateway itself has to know them."""
 
 from http import HTTPStatus
-from typing import Final
 
-from callsheet.client.access import ROLES, RoleWord
+from callsheet.client.access import ROLES, RoleWord, role_word
 from callsheet.gateway.problems import Refused
 from callsheet.gateway.task_views import Json, time_text
 from callsheet.v1 import access_service_pb2 as access
-
-_ROLE: Final = "ROLE_"
 
 
 def require_role(principal: access.Principal, role: RoleWord) -> None:
@@ -36,13 +33,6 @@ def principal_view(principal: access.Principal) -> Json:
     return {
         "key_id": principal.key_id,
         "projects": list(principal.projects),
-        "roles": [_role_word(role) for role in principal.roles],
+        "roles": [role_word(role) for role in principal.roles],
         "expire_time": time_text(principal.expire_time) if expires else None,
     }
-
-
-def _role_word(role: access.Role.ValueType) -> str:
-    try:
-        return access.Role.Name(role).removeprefix(_ROLE).lower()
-    except ValueError:
-        return str(role)  # newer than this gateway

@@ -12,13 +12,11 @@ from callsheet.embedded.valkey import EmbeddedValkey
 from callsheet.gateway.rooms.caretaker import Caretaker
 from callsheet.gateway.rooms.limits import MESSAGE_BYTES, CloseCode, RoomLimits
 from callsheet.gateway.rooms.outbox import Closed, Outbox
-from callsheet.gateway.rooms.peer import Peer
 from callsheet.gateway.rooms.peers import Peers
-from callsheet.gateway.rooms.rate import Bucket
 from tests.support.controls import until
 from tests.support.eventually import eventually
 from tests.support.gateways import PATIENCE, RunningGateway, running_gateway_plane
-from tests.support.room_clients import narrow, present
+from tests.support.room_clients import narrow, present, some_peer
 
 SOON = timedelta(seconds=PATIENCE)
 
@@ -31,20 +29,6 @@ async def limited(
     async with running_gateway_plane(server.url, cell, folder, room_limits=limits) as gateway:
         await gateway.gateway.beside.rooms.rooms.shared.linked(timeout=SOON)
         yield gateway
-
-
-def peer(outbox: Outbox, *, heard: float = 0.0) -> Peer:
-    return Peer(
-        id="p1",
-        credential="k",
-        key_id="k",
-        projects=frozenset({"default"}),
-        roles=frozenset(),
-        outbox=outbox,
-        bucket=Bucket(per_second=1, burst=1, now=0.0),
-        heard=heard,
-        pinged=heard,
-    )
 
 
 async def test_a_ping_is_answered_with_its_id(gateway: RunningGateway) -> None:
@@ -180,7 +164,7 @@ async def test_the_quiet_are_asked_for_a_sign_of_life_and_the_silent_are_sent_aw
     peers = Peers(limits)
     caretaker = Caretaker(None, peers, None, limits, clock=lambda: now)  # pyright: ignore[reportArgumentType]  # it looks at nothing but peers here
     outbox = Outbox(envelopes=8, characters=1000)
-    with peers.present(peer(outbox)):
+    with peers.present(some_peer(outbox)):
         now = 9.0
         caretaker.look()
         assert len(outbox) == 0

@@ -10,10 +10,10 @@ from callsheet.gateway.rooms.limits import RoomLimits
 from callsheet.gateway.rooms.outbox import Outbox
 from callsheet.gateway.rooms.peer import Peer
 from callsheet.gateway.rooms.project_tasks import ProjectFeed
-from callsheet.gateway.rooms.rate import Bucket
 from callsheet.v1.task_event_pb2 import TaskCancelled, TaskEvent
 from callsheet.v1.task_service_pb2 import WatchTasksResponse
 from tests.support.gateways import PATIENCE
+from tests.support.room_clients import some_peer
 
 LIMITS = RoomLimits()
 
@@ -38,17 +38,8 @@ class Told:
 
 
 def member() -> Peer:
-    return Peer(
-        id="p",
-        credential="k",
-        key_id="k",
-        projects=frozenset({"default"}),
-        roles=frozenset(),
-        outbox=Outbox(envelopes=LIMITS.waiting, characters=LIMITS.waiting_characters),
-        bucket=Bucket(per_second=1, burst=1, now=0.0),
-        heard=0.0,
-        pinged=0.0,
-    )
+    outbox = Outbox(envelopes=LIMITS.waiting, characters=LIMITS.waiting_characters)
+    return some_peer(outbox)
 
 
 async def fed(messages: Iterable[str]) -> ProjectFeed:

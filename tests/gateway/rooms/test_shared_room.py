@@ -6,9 +6,9 @@ from typing import Any
 from callsheet.gateway.rooms.line import Entry, Kept
 from callsheet.gateway.rooms.outbox import Outbox
 from callsheet.gateway.rooms.peer import Peer
-from callsheet.gateway.rooms.rate import Bucket
 from callsheet.gateway.rooms.room_names import RoomKind, RoomName
 from callsheet.gateway.rooms.shared_rooms import SharedRoom
+from tests.support.room_clients import some_peer
 
 NAME = RoomName("default", RoomKind.WORKFLOW, "w1")
 
@@ -28,18 +28,7 @@ def placed(*sequences: int) -> SharedRoom:
 
 
 def member(room: SharedRoom) -> Peer:
-    outbox = Outbox(envelopes=64, characters=100_000)
-    peer = Peer(
-        id="p",
-        credential="k",
-        key_id="k",
-        projects=frozenset({"default"}),
-        roles=frozenset(),
-        outbox=outbox,
-        bucket=Bucket(per_second=1, burst=1, now=0.0),
-        heard=0.0,
-        pinged=0.0,
-    )
+    peer = some_peer(Outbox(envelopes=64, characters=100_000))
     room.join(peer, sequence=None, epoch="")
     return peer
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from google.protobuf import json_format
 
+from callsheet.client.access import role_word
 from callsheet.client.cli.spans import show_span
 from callsheet.client.errors import Unimplemented, failure_reason
 from callsheet.client.states import state_word
 from callsheet.client.task_types import unpack
 from callsheet.v1 import operations_service_pb2, task_pb2, task_service_pb2
-from callsheet.v1.access_service_pb2 import Role
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -168,7 +168,7 @@ def performance_table(found: GetPerformanceResponse) -> Iterable[str]:
 
 def principal_text(principal: Principal) -> str:
     """Return whom a key or ticket stands for, one fact a line."""
-    roles = [Role.Name(role).removeprefix("ROLE_").lower() for role in principal.roles]
+    roles = [role_word(role) for role in principal.roles]
     lines = [
         ("key", principal.key_id),
         ("projects", ", ".join(principal.projects)),

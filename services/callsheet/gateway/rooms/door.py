@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from callsheet.client.access import role_word
 from callsheet.client.errors import CallError, Unauthenticated
 from callsheet.gateway.bodies import invalid, read_body, require_media_type
 from callsheet.gateway.credentials import credential_of
@@ -33,7 +34,6 @@ from callsheet.gateway.rooms.limits import MESSAGE_BYTES, CloseCode, RoomLimits
 from callsheet.gateway.rooms.outbox import Closed, Outbox
 from callsheet.gateway.rooms.peer import Peer
 from callsheet.gateway.rooms.peers import Peers
-from callsheet.gateway.rooms.principals import Principals
 from callsheet.gateway.rooms.publishing import Publishing, Sender
 from callsheet.gateway.rooms.rate import Bucket
 from callsheet.gateway.rooms.rooms import Rooms
@@ -62,7 +62,6 @@ class Door:
         clock: Callable[[], float],
     ) -> None:
         self._plane = plane
-        self._principals = Principals(plane)
         self._peers = peers
         self._rooms = rooms
         self._publishing = publishing
@@ -83,7 +82,7 @@ class Door:
         credential = credential_of(request)
         require_media_type(request, "application/json")
         content = await read_body(request, limit=MESSAGE_BYTES)
-        principal = await self._principals.of(credential)
+        principal = await self._plane.principal(credential)
         try:
             publication = decode_publication(content)
             told = await self._publishing.publish(_sender(principal), publication)
@@ -138,7 +137,7 @@ class Door:
             if wait is not None:
                 raise too_many_requests(wait)
         try:
-            principal = await self._principals.of(credential)
+            principal = await self._plane.principal(credential)
         except (Unauthenticated, Refused):
             self._failures.count(address)
             raise
@@ -237,7 +236,7 @@ class Door:
             data={
                 "connection_id": peer.id,
                 "projects": sorted(peer.projects),
-                "roles": sorted(_word(role) for role in peer.roles),
+                "roles": sorted(role_word(role) for role in peer.roles),
                 "limits": {
                     "message_bytes": MESSAGE_BYTES,
                     "messages_per_second": limits.messages_per_second,
@@ -266,13 +265,6 @@ def _sender(principal: Principal) -> Sender:
     return Sender(
         principal.key_id, frozenset(principal.projects), Role.ROLE_SUBMIT in principal.roles
     )
-
-
-def _word(role: int) -> str:
-    try:
-        return Role.Name(role).removeprefix("ROLE_").lower()  # pyright: ignore[reportArgumentType]  # a number, as the wire has it
-    except ValueError:
-        return str(role)  # newer than this gateway
 
 
 def _not_introduced(detail: str) -> Refused:
