@@ -19,10 +19,11 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from callsheet.embedded.valkey import EmbeddedValkey
-from callsheet.ledger import redis_log, redis_scripts
+from callsheet.ledger import redis_log, redis_scripts, registry_scripts
 from callsheet.ledger.errors import LedgerFull, TaskNotFound
 from callsheet.ledger.model import NO_TIME
 from callsheet.ledger.redis_connection import Word
+from callsheet.ledger.registry import Wish
 from callsheet.runtime.redis import connect
 from tests.ledger.test_stateful import HOUR, SideBySide, who, with_tasks
 from tests.support.ledgers import Cell, ping
@@ -128,6 +129,15 @@ class UnderFaults(SideBySide):
     def let_a_worker_leave(self, worker: str) -> None:
         self.ask(lambda plane: plane.registry.forget_worker(worker))
 
+    @rule(worker=HOLDERS, wish=st.sampled_from([None, *Wish]))
+    def wish_something_of_a_worker(self, worker: str, wish: Wish | None) -> None:
+        self.ask(lambda plane: plane.registry.wish(worker, wish))
+
+    @rule()
+    def pause_a_queue_for_a_moment(self) -> None:
+        self.ask(lambda plane: plane.store.pause("system"))
+        self.ask(lambda plane: plane.store.resume("system"))
+
     @rule(epoch=st.sampled_from(["second", "third"]))
     def change_the_epoch(self, epoch: str) -> None:
         self.ask(lambda plane: plane.log.change_epoch(epoch))
@@ -184,7 +194,7 @@ def not_run() -> set[str]:
     """Return the scripts on tasks, log and registry that no rule has run."""
     scripts = {
         name: text
-        for module in (redis_scripts, redis_log)
+        for module in (redis_scripts, registry_scripts, redis_log)
         for name, text in vars(module).items()
         if isinstance(text, str) and "redis.call" in text and name != "_COMMIT"
     }

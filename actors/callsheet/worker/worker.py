@@ -108,6 +108,8 @@ class LedgerWorker:
                 deliver=partial(self._deliver, shape.slots[kind]),
                 shuffle=_shuffled,
                 gate=self._gate,
+                # Elsewhere it matters more which task is next than a millisecond.
+                offers_itself=kind is ResourceClass.WORKER,
             )
             for kind, queues in shape.queues.items()
         ]
@@ -196,7 +198,8 @@ class LedgerWorker:
     async def _drain(self) -> None:
         """Let attempts end by themselves while there is time; hand back the others."""
         self._is_ending = self.presence.draining = True
-        grace = max(kind.grace_period for kind in self._catalog.values()) + _LAST_WORDS
+        graces = (running.kind.grace_period for running in self._running)
+        grace = max(graces, default=timedelta(0)) + _LAST_WORDS
         # What follows the attempts has its share of the time too.
         patience = max(timedelta(0), self._shape.drain_timeout - grace - 3 * _LAST_WORDS)
         if not await self._none_left(within=patience):

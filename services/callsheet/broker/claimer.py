@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
 from callsheet.broker.gate import Gate
+from callsheet.broker.offers import Offers
 from callsheet.broker.slots import Slots
 from callsheet.ledger.attempts import Attempts
 from callsheet.ledger.errors import LedgerError, LedgerUnavailable
@@ -23,6 +24,8 @@ LONGEST_SLEEP: Final = timedelta(seconds=1)
 LAST_CLAIM: Final = timedelta(seconds=5)
 _AFTER_ERROR: Final = timedelta(seconds=1)
 
+Claimed = TypeVar("Claimed")
+
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
@@ -30,7 +33,8 @@ class Claimer:
     """Keeps one resource class busy: claims what there is room for, never more.
 
     *deliver* takes what a claim started; *shuffle* reorders candidates that others were faster at;
-    while *gate* is shut it claims nothing.
+    while *gate* is shut it claims nothing. With *offers_itself*, a task that finds it idle is
+    started for it by the commit that submits the task.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Claimer:
         deliver: Callable[[Sequence[Task]], None],
         shuffle: Callable[[Sequence[Candidate]], list[Candidate]],
         gate: Gate | None = None,
+        offers_itself: bool = False,
     ) -> None:
         self._attempts = attempts
         self._store = store
@@ -53,9 +58,27 @@ class Claimer:
         self._deliver = deliver
         self._shuffle = shuffle
         self._gate = gate or Gate()
+        self._offers: Offers | None = None
+        if offers_itself:
+            self._offers = Offers(attempts, device=device, accept=self._accept)
+        #: Waits for a wake-up for as long as nothing else ends the claimer's sleep.
+        self._waking: asyncio.Task[Candidate | None] | None = None
 
     async def run(self) -> None:
         """Claim until cancelled. A claim under way when cancelled is finished and delivered."""
+        if self._offers is None:
+            await self._claim_until_cancelled()
+            return
+        listening = asyncio.create_task(self._offers.listen_until_cancelled())
+        try:
+            await self._claim_until_cancelled()
+        finally:
+            if self._waking is not None:
+                self._waking.cancel()
+            await _finished(asyncio.ensure_future(self._end_offers()))
+            listening.cancel()
+
+    async def _claim_until_cancelled(self) -> None:
         candidates: Sequence[Candidate] = ()
         while True:
             try:
@@ -86,10 +109,30 @@ class Claimer:
         if ready:
             missed = candidates and not started
             return self._shuffle(ready) if missed else ready
-        if started:
+        if started and (self._offers is None or not self._slots.free):
             return ()
-        woken = await self._store.await_wake(self._queues, timeout=LONGEST_SLEEP)
+        woken = await self._woken()
         return () if woken is None else (woken,)
+
+    async def _woken(self) -> Candidate | None:
+        """Sleep until there may be something to claim, or to offer anew."""
+        if self._offers is None:
+            return await self._store.await_wake(self._queues, timeout=LONGEST_SLEEP)
+        if self._waking is None:
+            waking = self._store.await_wake(self._queues, timeout=LONGEST_SLEEP)
+            self._waking = asyncio.ensure_future(waking)
+        # Not broken off when an offer was taken: a wake-up that is on its way would be lost.
+        taken = asyncio.ensure_future(self._offers.taken.wait())
+        closed = asyncio.ensure_future(self._gate.closed())
+        try:
+            await asyncio.wait({self._waking, taken, closed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            taken.cancel()
+            closed.cancel()
+        if not self._waking.done():
+            return None
+        waking, self._waking = self._waking, None
+        return waking.result()
 
     async def _may_claim(self) -> None:
         """Wait for a free slot, and an open gate."""
@@ -97,20 +140,48 @@ class Claimer:
             await self._slots.some_free()
             if self._gate.is_open:
                 return
+            await self._withdraw()
             await self._gate.opened()
 
     async def _claim(self, candidates: Sequence[Candidate]) -> tuple[int, tuple[Candidate, ...]]:
-        free = self._slots.free
+        offering = self._offers.next() if self._offers is not None else None
         claims = await self._attempts.claim(
-            count=free, queues=self._queues, candidates=candidates, device=self._device
+            count=self._slots.free,
+            queues=self._queues,
+            candidates=candidates,
+            device=self._device,
+            offering=offering,
         )
         self._slots.take(len(claims.tasks))
         if claims.tasks:
             self._deliver(claims.tasks)
+        if self._offers is not None and offering is not None:
+            self._offers.settle(offering, claims.handed)
         return len(claims.tasks), claims.ready
 
+    async def _withdraw(self) -> None:
+        """Take back the offer that may stand; what was handed over meanwhile is delivered."""
+        if self._offers is None:
+            return
+        offering = self._offers.none()
+        claims = await self._attempts.claim(
+            count=0, queues=(), candidates=(), device=self._device, offering=offering
+        )
+        self._offers.settle(offering, claims.handed)
 
-async def _finished(claiming: asyncio.Future[tuple[int, tuple[Candidate, ...]]]) -> None:
+    async def _end_offers(self) -> None:
+        try:
+            await self._withdraw()
+        except LedgerError as error:
+            # It stands for a moment only; what is handed over meanwhile, the rescuer returns.
+            _log.warning("offer_not_withdrawn", reason=str(error))
+
+    def _accept(self, task: Task) -> None:
+        self._slots.take(1)
+        self._deliver((task,))
+
+
+async def _finished(claiming: asyncio.Future[Claimed]) -> None:
     """Return when the claim is through, however often its claimer is cancelled meanwhile."""
     loop = asyncio.get_running_loop()
     end = loop.time() + LAST_CLAIM.total_seconds()

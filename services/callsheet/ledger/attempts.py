@@ -1,6 +1,7 @@
 """What workers may ask of the ledger. Every write names its attempt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -9,12 +10,20 @@ import structlog
 
 from callsheet.ledger import machine
 from callsheet.ledger.catalog import TaskType
-from callsheet.ledger.codec import decode_task, encode_progress, start_template
+from callsheet.ledger.codec import decode_task, encode_progress, parse_event, start_template
 from callsheet.ledger.errors import LeaseLost, UnknownVersion
 from callsheet.ledger.instants import instant
 from callsheet.ledger.log import Log
-from callsheet.ledger.model import Failure, Progress, Quality, Task, TaskContext, Usage
-from callsheet.ledger.store import Applied, Candidate, Claim, Commit, Stored
+from callsheet.ledger.model import (
+    Failure,
+    Progress,
+    Quality,
+    Task,
+    TaskContext,
+    TaskState,
+    Usage,
+)
+from callsheet.ledger.store import Applied, Candidate, Claim, Commit, Offering, Stored
 from callsheet.ledger.writer import Writer
 
 #: Candidates a claim asks for beyond its free slots, so that others' luck leaves some.
@@ -30,6 +39,8 @@ class Claims:
     tasks: tuple[Task, ...]
     ready: tuple[Candidate, ...]
     time: datetime
+    #: What a commit had started on the worker's offer, and the offer's operation.
+    handed: tuple[int, Task] | None = None
 
 
 class Attempts:
@@ -57,12 +68,11 @@ class Attempts:
         queues: tuple[str, ...],
         candidates: Sequence[Candidate],
         device: str,
+        offering: Offering | None = None,
     ) -> Claims:
         """Start up to *count* attempts of the candidates; without candidates only look."""
         operation = self._writer.ids.operation()
-        template = start_template(
-            worker=self.worker, device=device, lease=self.lease, operation=operation
-        )
+        template = self._template(device, operation)
         claim = Claim(
             count=count,
             lease=self.lease,
@@ -71,9 +81,42 @@ class Attempts:
             template=template,
             operation=operation,
             candidates=tuple(candidates),
+            offering=offering,
         )
         claimed = await self._writer.store.claim(claim)
-        return Claims(_readable(claimed.started), claimed.ready, instant(claimed.time))
+        handed = await self._handed(claimed.handed) if claimed.handed else None
+        tasks = _readable(claimed.started)
+        return Claims(tasks, claimed.ready, instant(claimed.time), handed)
+
+    def offer(self, *, device: str, known: int, lasts: timedelta) -> Offering:
+        """Return the offer to take the next task as soon as it is submitted, for a claim to make.
+
+        *known* is the operation of the last offer of which it is known that it was taken, or 0.
+        """
+        operation = self._writer.ids.operation()
+        template = self._template(device, operation)
+        return Offering(self.worker, known, operation, template, lasts)
+
+    async def handed(self) -> AsyncGenerator[tuple[int, Task], None]:
+        """Yield (operation of the offer, task) of what was started on the worker's offers."""
+        async with aclosing(self._writer.store.handed(self.worker)) as told:
+            async for stored in told:
+                for task in _readable((stored,)):
+                    yield parse_event(stored.last).operation, task
+
+    async def _handed(self, handed: tuple[int, str]) -> tuple[int, Task] | None:
+        operation, task_id = handed
+        for stored in await self._writer.store.read([task_id]):
+            for task in _readable((stored,)) if stored is not None else ():
+                # Its facts may go on meanwhile, such as by a request to stop.
+                if task.state is TaskState.RUNNING and task.attempt == 1:
+                    return operation, task
+        return None
+
+    def _template(self, device: str, operation: int) -> bytes:
+        return start_template(
+            worker=self.worker, device=device, lease=self.lease, operation=operation
+        )
 
     async def renew(self, attempts: Sequence[tuple[str, int]]) -> list[int]:
         """Extend leases (task id, attempt); answer each task's sequence, or 0 for a lost lease."""

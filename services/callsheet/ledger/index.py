@@ -46,6 +46,7 @@ class Keys:
         self.signals = f"{self.prefix}signals"  # CHANNEL signal records
         self.epoch = f"{self.prefix}epoch"  # STRING
         self.identity = f"{self.prefix}identity"  # STRING made once: whose artifacts are whose
+        self.offers = f"{self.prefix}offers"  # HASH worker id → offer; and id= → what it was handed
         self.cursors = f"{self.prefix}cursors"  # HASH reader → log position
         self.graph = f"{self.prefix}graph"  # HASH epoch, gap, heal: what the brain was told
         self.graph_dead = f"{self.prefix}graph:dead"  # HASH epoch/id/sequence → time, reason
@@ -83,6 +84,14 @@ class Keys:
     def wake(self, queue: str) -> str:
         """LIST: ids of tasks that became ready; BLPOP by workers."""
         return f"{self.prefix}wake:{queue}"
+
+    def idle(self, queue: str) -> str:
+        """ZSET: worker id → until when it offers to take the queue's next task at once."""
+        return f"{self.prefix}idle:{queue}"
+
+    def handed(self, worker: str) -> str:
+        """CHANNEL: tasks that were started for the worker in the commits that submitted them."""
+        return f"{self.prefix}handed:{worker}"
 
     def control(self, worker: str) -> str:
         """LIST: id/attempt of attempts the worker must look at again; BLPOP by it; expires."""
@@ -166,6 +175,7 @@ class Op(Enum):
     KEEP = "K"  # let a key hold the member, for this long
     LET_GO = "U"  # delete a key, if it holds the member
     COUNT = "I"  # add this to the member of a hash
+    HAND = "H"  # start it for a worker idle for this queue; then the next two moves are left out
 
 
 class Move(NamedTuple):
@@ -274,8 +284,9 @@ def _submitted(keys: Keys, terms: Terms) -> tuple[Move, ...]:
         listed = (*listed, Move(Op.ADD_AFTER, keys.expiring, score=span(terms.expire_after)))
     if terms.delay > NO_TIME:
         return (*listed, Move(Op.ADD_AFTER, keys.delayed, score=span(terms.delay)))
+    hand = Move(Op.HAND, keys.idle(terms.queue), terms.queue)
     ready = Move(Op.ADD_AFTER, keys.ready(terms.queue), score=priority_band(terms.priority))
-    return (*listed, ready, Move(Op.WAKE, keys.wake(terms.queue)))
+    return (*listed, hand, ready, Move(Op.WAKE, keys.wake(terms.queue)))
 
 
 def _waiting(keys: Keys, task: Task) -> tuple[Move, ...]:

@@ -97,22 +97,21 @@ class MemoryRegistry:
         self._cell = cell
         self._keys = keys
         self._workers: dict[str, tuple[bytes, int]] = {}
-        self._wishes: dict[str, Wish] = {}
         self._holds: dict[str, tuple[str, int]] = {}
 
     async def heartbeat(self, worker: str, record: bytes) -> Wish | None:
         """Note that the worker lives, and what it says of itself; answer what is wished of it."""
         self._workers[worker] = (record, self._cell.clock())
-        return self._wishes.get(worker)
+        return self._cell.wishes.get(worker)
 
     async def wish(self, worker: str, wish: Wish | None) -> bool:
         """Note what operators wish of a worker, and tell it so; False: there is no such worker."""
         if worker not in self._workers:
             return False
         if wish is None:
-            self._wishes.pop(worker, None)
-        elif wish is not Wish.PAUSE or self._wishes.get(worker) is not Wish.DRAIN:
-            self._wishes[worker] = wish
+            self._cell.wishes.pop(worker, None)
+        elif wish is not Wish.PAUSE or self._cell.wishes.get(worker) is not Wish.DRAIN:
+            self._cell.wishes[worker] = wish
         self._cell.lists[self._keys.control(worker)].append(lease_member(*WORKER_WORD))
         await self._cell.tell()
         return True
@@ -120,14 +119,15 @@ class MemoryRegistry:
     async def forget_worker(self, worker: str) -> None:
         """Remove a worker that has ended, and its control list."""
         self._workers.pop(worker, None)
-        self._wishes.pop(worker, None)
+        self._cell.forget_worker(worker)
         self._cell.lists.pop(self._keys.control(worker), None)
 
     async def workers(self, *, seen_within: timedelta) -> list[tuple[bytes, int]]:
         """Return (record, seen time) of each worker heard of lately; forgets the older ones."""
         since = self._cell.clock() - span(seen_within)
-        self._workers = {name: said for name, said in self._workers.items() if said[1] >= since}
-        self._wishes = {name: wish for name, wish in self._wishes.items() if name in self._workers}
+        for name in [name for name, said in self._workers.items() if said[1] < since]:
+            del self._workers[name]
+            self._cell.forget_worker(name)
         return sorted(self._workers.values(), key=lambda said: said[1])
 
     async def hold(self, role: str, holder: str, *, duration: timedelta) -> bool:

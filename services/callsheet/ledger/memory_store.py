@@ -3,7 +3,7 @@
 import asyncio
 import struct
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -19,6 +19,7 @@ from callsheet.ledger.index import (
 )
 from callsheet.ledger.instants import span
 from callsheet.ledger.log import LogEntry
+from callsheet.ledger.registry import Wish
 from callsheet.ledger.store import (
     Applied,
     Candidate,
@@ -26,6 +27,7 @@ from callsheet.ledger.store import (
     Claimed,
     Commit,
     Holds,
+    Offering,
     Refused,
     Stored,
 )
@@ -48,6 +50,13 @@ class MemoryCell:
         #: What string keys hold, and until when.
         self.held: dict[str, tuple[str, int]] = {}
         self.counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        #: What each worker offers with its last claim, and (operation, task id) of what was taken.
+        self.offers: dict[str, Claim] = {}
+        self.taken: dict[str, tuple[int, str]] = {}
+        #: What workers are told that listen for what is handed to them.
+        self.told: dict[str, deque[Stored]] = {}
+        #: What operators wish of workers.
+        self.wishes: dict[str, Wish] = {}
         self.log: list[LogEntry] = []
         self.logged = 0
         self.changed = asyncio.Condition()
@@ -60,6 +69,12 @@ class MemoryCell:
         """Return what a string key holds now; empty for nothing."""
         member, until = self.held.get(key, ("", 0))
         return member if self.clock() < until else ""
+
+    def forget_worker(self, worker: str) -> None:
+        """Forget what was wished of a worker that is gone, what it offered and was handed."""
+        self.wishes.pop(worker, None)
+        self.offers.pop(worker, None)
+        self.taken.pop(worker, None)
 
     def append(self, task_id: str, event: bytes) -> None:
         """Add a fact to the log."""
@@ -98,17 +113,35 @@ class MemoryStore:
     async def claim(self, claim: Claim) -> Claimed:
         """Start attempts of candidates that are still ready. Without candidates: only look."""
         now = self._cell.clock()
+        handed = self._withdraw(claim.offering)
+        left = max(0, claim.count - (handed is not None))
         started = self._started_before(claim)
+        if started:
+            left = len(started)
         for candidate in () if started else claim.candidates:
-            if len(started) == claim.count:
+            if len(started) == left:
                 break
             if claim.queues[candidate.queue] in self._cell.counts[self._keys.paused]:
                 continue
             was_ready = self._ready(claim, candidate).pop(candidate.task_id, None) is not None
             if was_ready and candidate.task_id in self._cell.tasks:
-                started.append(self._start(candidate.task_id, claim, now))
+                template = claim.template
+                started.append(self._start(candidate.task_id, template, now, lease=claim.lease))
+        ready = self._look(claim)
+        if claim.offering is not None and not ready and len(started) < left:
+            self._offer(claim, claim.offering, now)
         await self._cell.tell()
-        return Claimed(now, tuple(started), self._look(claim))
+        return Claimed(now, tuple(started), ready, handed)
+
+    async def handed(self, worker: str) -> AsyncGenerator[Stored, None]:
+        """Yield tasks that commits started for the worker on its offer, until closed."""
+        told = self._cell.told[worker] = deque()
+        try:
+            while True:
+                if await self._cell.until(lambda: bool(told), timeout=timedelta(seconds=5)):
+                    yield told.popleft()
+        finally:
+            del self._cell.told[worker]
 
     async def renew(self, leases: Sequence[tuple[str, int]], *, lease: timedelta) -> list[int]:
         """Extend leases (task id, attempt); answer each task's sequence, or 0 for a lost lease."""
@@ -218,8 +251,14 @@ class MemoryStore:
             fields["r"] = commit.record + _TIME.pack(17, time)
         if commit.progress:
             fields["p"] = commit.progress
+        skipped = 0
         for move in commit.moves:
-            self._move(commit.task_id, move, time)
+            if skipped:
+                skipped -= 1
+            elif move.op is Op.HAND:
+                skipped = 2 if self._hand(commit.task_id, move, time) else 0
+            else:
+                self._move(commit.task_id, move, time)
         return Applied(sequence, time)
 
     def _refuse(self, commit: Commit) -> Applied | Refused:
@@ -259,7 +298,7 @@ class MemoryStore:
             case Op.FORGET:
                 self._cell.tasks.pop(member, None)
                 self._cell.attempts.pop(member, None)
-            case Op.KEEP | Op.LET_GO | Op.COUNT:
+            case _:
                 self._keep(move, member, time)
 
     def _keep(self, move: Move, member: str, time: int) -> None:
@@ -271,15 +310,54 @@ class MemoryStore:
         elif self._cell.holds(move.key) == member:
             del self._cell.held[move.key]
 
-    def _start(self, task_id: str, claim: Claim, now: int) -> Stored:
+    def _withdraw(self, offering: Offering | None) -> tuple[int, str] | None:
+        """Take the worker's offer back; answer what it was handed, unless it knows."""
+        if offering is None:
+            return None
+        self._cell.offers.pop(offering.worker, None)
+        taken = self._cell.taken.get(offering.worker)
+        if taken is None or taken[0] == offering.known:
+            return None
+        is_running = lease_member(taken[1], 1) in self._cell.sets[self._keys.leases]
+        return taken if is_running else None
+
+    def _offer(self, claim: Claim, offering: Offering, now: int) -> None:
+        if offering.template and claim.window:
+            self._cell.offers[offering.worker] = claim
+            for queue in claim.queues:
+                until = now + span(offering.lasts)
+                self._cell.sets[self._keys.idle(queue)][offering.worker] = until
+
+    def _hand(self, task_id: str, move: Move, time: int) -> bool:
+        """Start the task for a worker that waits idle for its queue, if there is one."""
+        queue = move.member
+        is_paused = queue in self._cell.counts[self._keys.paused]
+        if is_paused or self._cell.sets[self._keys.ready(queue)]:
+            return False
+        for worker, until in self._cell.ordered(move.key):
+            if until <= time:
+                continue
+            del self._cell.sets[move.key][worker]
+            claim = self._cell.offers.pop(worker, None)
+            told = self._cell.told.get(worker)
+            if worker in self._cell.wishes or told is None:
+                continue
+            if claim is not None and claim.offering is not None:
+                template = claim.offering.template
+                told.append(self._start(task_id, template, time, lease=claim.lease))
+                self._cell.taken[worker] = claim.offering.operation, task_id
+                return True
+        return False
+
+    def _start(self, task_id: str, template: bytes, now: int, *, lease: timedelta) -> Stored:
         fields = self._cell.tasks[task_id]
         self._cell.attempts[task_id] += 1
         attempt, sequence = self._cell.attempts[task_id], self._sequence(task_id) + 1
         stamped = _SEQUENCE_AND_TIME.pack(17, sequence, 25, now)
-        event = claim.template + stamped + _ATTEMPT.pack(90, 5, 13, attempt)
+        event = template + stamped + _ATTEMPT.pack(90, 5, 13, attempt)
         fields["q"], fields[str(sequence)] = str(sequence).encode(), event
         self._cell.append(task_id, event)
-        until = now + span(claim.lease)
+        until = now + span(lease)
         self._cell.sets[self._keys.leases][lease_member(task_id, attempt)] = until
         return Stored(task_id, sequence, fields["r"], fields["1"], event)
 

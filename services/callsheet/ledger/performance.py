@@ -86,39 +86,52 @@ DAY: Final = Window("quarter", timedelta(minutes=15), 96)
 class Tally:
     """What was counted and is not written yet; a member is `<project>/<task type>/<measure>`."""
 
-    _buckets: dict[tuple[Window, int], Measures] = field(
-        default_factory=lambda: defaultdict[tuple[Window, int], Measures](dict)
+    #: By the start of the shortest bucket, then by place. The others are sums of these, made when
+    #: they are written, because a busy plane counts thousands of facts a second.
+    _counted: dict[int, dict[tuple[str, str], Measures]] = field(
+        default_factory=lambda: defaultdict[int, dict[tuple[str, str], Measures]](
+            lambda: defaultdict[tuple[str, str], Measures](dict)
+        )
     )
 
     def __bool__(self) -> bool:
         """Whether anything was counted."""
-        return bool(self._buckets)
+        return bool(self._counted)
 
     def count(self, seen: Seen) -> None:
         """Count a fact of the log, in the buckets of its time."""
-        place = f"{seen.task.project}/{seen.task.task_type}"
+        place = seen.task.project, seen.task.task_type
+        measures = self._counted[HOUR.start(seen.record.time)][place]
         for measure, value in measures_of(seen):
-            self._add(seen.record.time, f"{place}/{measure}", value)
+            add(measures, measure, value)
 
     def look(self, time: int, queue: str, *, ready: int, slots: int, busy: int) -> None:
         """Count how a queue looks at a time, in microseconds."""
         seen = {"looks": 1, "ready": ready, "ready_max": ready, "slots": slots, "busy": busy}
+        measures = self._counted[HOUR.start(time)]["", queue]
         for measure, value in seen.items():
-            self._add(time, f"/{queue}/{measure}", value)
+            add(measures, measure, value)
 
     def written(self, keys: Keys) -> tuple[list[str], list[str | int]]:
         """Return the buckets' keys, and the arguments of the script that adds to them."""
-        places = {bucket: place for place, bucket in enumerate(self._buckets, start=2)}
+        buckets = self._buckets()
+        places = {bucket: place for place, bucket in enumerate(buckets, start=2)}
         arguments: list[str | int] = [len(places)]
         arguments += (window.kept // timedelta(seconds=1) for window, _ in places)
-        for bucket, measures in self._buckets.items():
+        for bucket, measures in buckets.items():
             for member, value in measures.items():
                 arguments += (places[bucket], member, value)
         return [keys.performance(window.length, start) for window, start in places], arguments
 
-    def _add(self, time: int, member: str, value: int) -> None:
-        for window in (HOUR, DAY):
-            add(self._buckets[window, window.start(time)], member, value)
+    def _buckets(self) -> dict[tuple[Window, int], Measures]:
+        buckets = defaultdict[tuple[Window, int], Measures](dict)
+        for start, counted in self._counted.items():
+            of_time = [buckets[window, window.start(start * 1_000_000)] for window in (HOUR, DAY)]
+            for (project, name), measures in counted.items():
+                for measure, value in measures.items():
+                    for bucket in of_time:
+                        add(bucket, f"{project}/{name}/{measure}", value)
+        return buckets
 
 
 def add(measures: Measures, measure: str, value: int) -> None:

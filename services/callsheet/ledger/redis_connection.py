@@ -1,7 +1,7 @@
 """Commands and scripts on Redis, with its errors translated and its patience bounded."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import timedelta
 from hashlib import sha1
 from typing import Final, cast
@@ -80,6 +80,24 @@ class RedisConnection:
     async def number(self, source: str, keys: Sequence[Word], arguments: Sequence[Word]) -> int:
         """Run a script whose reply is a number."""
         return cast("int", await self.script(source, keys, arguments))
+
+    async def published(self, channel: str) -> AsyncGenerator[bytes, None]:
+        """Yield what is published there until closed.
+
+        Raises LedgerUnavailable when the link breaks.
+        """
+        pubsub = self.redis.pubsub(  # pyright: ignore[reportUnknownMemberType]  # redis-py leaves its options untyped
+            ignore_subscribe_messages=True
+        )
+        try:
+            async with pubsub:
+                await pubsub.subscribe(channel)
+                while True:
+                    message = cast("dict[str, bytes] | None", await pubsub.get_message(timeout=5.0))
+                    if message is not None:
+                        yield message["data"]
+        except (RedisError, OSError) as error:
+            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
 
 
 async def _execute(redis: Redis, *words: Word) -> object:

@@ -5,9 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from typing import Final, cast
 
-from redis.exceptions import RedisError
-
-from callsheet.ledger.errors import CursorLost, LedgerUnavailable
+from callsheet.ledger.errors import CursorLost
 from callsheet.ledger.index import Keys
 from callsheet.ledger.log import LOG_START, LogEntry
 from callsheet.ledger.position import Position
@@ -135,20 +133,9 @@ class RedisLog:
         """Tell whoever listens now; nothing is kept."""
         await self._connection.command("PUBLISH", self._keys.signals, signal)
 
-    async def signals(self) -> AsyncGenerator[bytes, None]:
+    def signals(self) -> AsyncGenerator[bytes, None]:
         """Yield published signals until closed; raises LedgerUnavailable when the link breaks."""
-        pubsub = self._connection.redis.pubsub(  # pyright: ignore[reportUnknownMemberType]  # redis-py leaves its options untyped
-            ignore_subscribe_messages=True
-        )
-        try:
-            async with pubsub:
-                await pubsub.subscribe(self._keys.signals)
-                while True:
-                    message = cast("dict[str, bytes] | None", await pubsub.get_message(timeout=5.0))
-                    if message is not None:
-                        yield message["data"]
-        except (RedisError, OSError) as error:
-            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+        return self._connection.published(self._keys.signals)
 
     async def epoch(self) -> str:
         """Return the ledger's epoch, making the first one when there is none."""

@@ -6,8 +6,8 @@ from typing import cast
 from callsheet.ledger.index import CONTROL_KEPT, WORKER_WORD, Keys, lease_member
 from callsheet.ledger.instants import span
 from callsheet.ledger.redis_connection import RedisConnection
-from callsheet.ledger.redis_scripts import HEARTBEAT, HOLD, RELEASE, WISH, WORKERS
 from callsheet.ledger.registry import Wish
+from callsheet.ledger.registry_scripts import HEARTBEAT, HOLD, RELEASE, WISH, WORKERS
 
 
 class RedisRegistry:
@@ -36,11 +36,13 @@ class RedisRegistry:
         await self._connection.command("ZREM", self._keys.workers_seen, worker)
         await self._connection.command("HDEL", self._keys.workers, worker)
         await self._connection.command("HDEL", self._keys.worker_wishes, worker)
+        await self._connection.command("HDEL", self._keys.offers, worker, f"{worker}=")
         await self._connection.command("DEL", self._keys.control(worker))
 
     async def workers(self, *, seen_within: timedelta) -> list[tuple[bytes, int]]:
         """Return (record, seen time) of each worker heard of lately; forgets the older ones."""
         places = [self._keys.workers, self._keys.workers_seen, self._keys.worker_wishes]
+        places.append(self._keys.offers)
         reply = await self._connection.script(WORKERS, places, [span(seen_within)])
         pairs = cast("list[tuple[bytes, bytes]]", reply)
         return [(record, int(seen)) for record, seen in pairs]

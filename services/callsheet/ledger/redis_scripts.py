@@ -9,7 +9,7 @@ from typing import Final
 
 # Applies frames, each all or nothing, each only if its task is at the expected sequence.
 #
-# KEYS[1]   log; KEYS[2…] whatever the frames name
+# KEYS      log, leases, offers, paused queues, wishes; then whatever else the frames name
 # ARGV[1]   number of lists of moves; then for each:
 #           number of moves, then for each: op, key index, member ('' = the task's id), score
 #           op Z: add with score   T: add with score + now   R: remove
@@ -18,6 +18,8 @@ from typing import Final
 #              D: delete the key   K: let the key hold the member, for `score` microseconds
 #              U: delete the key if it holds the member   I: add `score` to the member of a hash
 #              E: another fact (member), right behind the first
+#              H: hand the task to a worker that offered to take this queue's (member) next one;
+#                 then the next two moves, which make it ready and wake somebody, are left out
 # ARGV      number of frames; then for each:
 #           task key index, task id, expected sequence, record ('' = leave it), event ('' = none),
 #           progress ('' = leave it), guard key index (0 = none), guard member, guard score
@@ -54,6 +56,38 @@ local function settle(k)
     redis.call('ZREM', KEYS[k], unpack(set))
   end
 end
+-- Starts the attempt of a worker that waits idle, in the place of a claim, if the task need not
+-- wait for others; a worker that does not listen any more is passed over.
+local nobody = {}
+local function hand(k, queue, ready, t, id, seq, at, record, first)
+  if nobody[k] or added[ready] then return false end
+  nobody[k] = true
+  local since = '(' .. string.format('%.0f', now)
+  local idle = redis.call('ZRANGE', KEYS[k], since, '+inf', 'BYSCORE', 'LIMIT', 0, 8)
+  if #idle == 0 or redis.call('EXISTS', KEYS[ready]) == 1 then return false end
+  if redis.call('HEXISTS', KEYS[4], queue) == 1 then return false end
+  for _, worker in ipairs(idle) do
+    redis.call('ZREM', KEYS[k], worker)
+    local offer = redis.call('HGET', KEYS[3], worker)
+    -- of a worker that is to pause or drain nothing more is begun, whether it has heard so or not
+    if offer and redis.call('HEXISTS', KEYS[5], worker) == 0 then
+      redis.call('HDEL', KEYS[3], worker)
+      local operation, lease, length, p = struct.unpack('<c8I8H', offer)
+      local e = string.sub(offer, p + length)
+        .. struct.pack('<BI8BI8BBBI4', 17, seq + 1, 25, at, 90, 5, 13, 1)
+      local told = struct.pack('<HI4I4', #id, #record, #first) .. id .. record .. first .. e
+      if redis.call('PUBLISH', string.sub(offer, p, p + length - 1), told) > 0 then
+        nobody[k] = false
+        redis.call('HSET', t, 'n', 1, 'q', seq + 1, seq + 1, e)
+        redis.call('XADD', log, '*', 't', id, 'e', e)
+        redis.call('ZADD', KEYS[2], string.format('%.0f', now + lease), id .. '/1')
+        redis.call('HSET', KEYS[3], worker .. '=', operation .. id)
+        return true
+      end
+    end
+  end
+  return false
+end
 local frames = tonumber(ARGV[i])
 i = i + 1
 for c = 1, frames do
@@ -82,16 +116,20 @@ for c = 1, frames do
       set[1], set[2], set[3], set[4] = 'q', seq, seq, event
     end
     if record ~= '' then
-      set[#set+1] = 'r'; set[#set+1] = record .. struct.pack('<BI8', 17, at)
+      record = record .. struct.pack('<BI8', 17, at)
+      set[#set+1] = 'r'; set[#set+1] = record
     end
     if ARGV[i+5] ~= '' then set[#set+1] = 'p'; set[#set+1] = ARGV[i+5] end
     if #set > 0 then redis.call('HSET', t, unpack(set)) end
     if event ~= '' then redis.call('XADD', log, '*', 't', id, 'e', event) end
     out[c] = {seq, at}
-    for _, move in ipairs(lists[tonumber(ARGV[i+9])]) do
+    local list, skipped = lists[tonumber(ARGV[i+9])], 0
+    for m, move in ipairs(list) do
       local op, k, member, score = move[1], move[2], move[3], move[4]
       if member == '' then member = id end
-      if op == 'Z' or op == 'T' then
+      if skipped > 0 then
+        skipped = skipped - 1
+      elseif op == 'Z' or op == 'T' then
         if op == 'T' then score = score + at end
         if removed[k] then settle(k) end
         local set = added[k]
@@ -124,6 +162,8 @@ for c = 1, frames do
         local second = member .. struct.pack('<BI8BI8', 17, seq + 1, 25, at)
         redis.call('HSET', t, 'q', seq + 1, seq + 1, second)
         redis.call('XADD', log, '*', 't', id, 'e', second)
+      elseif op == 'H' then
+        if hand(k, member, list[m+1][2], t, id, seq, at, record, event) then skipped = 2 end
       end
     end
   else
@@ -145,20 +185,36 @@ COMMIT: Final = "#!lua flags=allow-oom\n" + _COMMIT
 # Starts the first n candidates that are still ready; answers also what is ready next. Of a paused
 # queue nothing is ready.
 #
-# KEYS[1]   log; KEYS[2] leases; KEYS[3] paused queues; then for each queue its ready set and its
-#           wake list; then one task hash for each candidate
+# KEYS      log, leases, paused queues, offers; then for each queue its ready set, its wake list and
+#           who waits idle for it; then one task hash for each candidate
 # ARGV      n, lease, number of queues, window (0 = do not look), event template, operation (its 8
-#           bytes in the template), the queues by name, then for each candidate: index of its queue
-#           from 1, task id
+#           bytes in the template), worker whose offer is withdrawn ('' = none), operation of its
+#           last offer that it knows was taken, its new offer ('' = none) and how long that stands,
+#           the queues by name, then for each candidate: index of its queue from 1, task id
 #           A candidate that is not ready, but was started by this operation, is answered again.
-# Returns   {now, {{id, sequence, record, event 1, event}…}, {{id, id…} for each queue}}
+#           The offer is made when a slot is left and nothing is ready. What a commit did to the one
+#           before is told, and takes one of the n.
+# Returns   {now, {{id, sequence, record, event 1, event}…}, {{id, id…} for each queue},
+#           {operation, task id} handed over and still running, or {}}
 CLAIM: Final = r"""#!lua flags=allow-oom
 local T = redis.call('TIME')
 local now = T[1] * 1000000 + T[2]
 local left, lease, queues, window = tonumber(ARGV[1]), now + ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local first = 7 + queues
-local started, ready, paused = {}, {}, {}
-if queues > 0 then paused = redis.call('HMGET', KEYS[3], unpack(ARGV, 7, first - 1)) end
+local first = 11 + queues
+local started, ready, paused, handed = {}, {}, {}, {}
+if queues > 0 then paused = redis.call('HMGET', KEYS[3], unpack(ARGV, 11, first - 1)) end
+local worker = ARGV[7]
+if worker ~= '' then
+  redis.call('HDEL', KEYS[4], worker)
+  local taken = redis.call('HGET', KEYS[4], worker .. '=')
+  if taken and string.sub(taken, 1, 8) ~= ARGV[8] then
+    local id = string.sub(taken, 9)
+    if redis.call('ZSCORE', KEYS[2], id .. '/1') then
+      handed = {string.sub(taken, 1, 8), id}
+      left = math.max(0, left - 1)
+    end
+  end
+end
 -- Who is ready, one look a queue.
 local named, waits = {}, {}
 for i = first, #ARGV, 2 do
@@ -167,13 +223,13 @@ for i = first, #ARGV, 2 do
   table.insert(named[k], ARGV[i+1])
 end
 for k, ids in pairs(named) do
-  local scores = redis.call('ZMSCORE', KEYS[2 + 2 * k], unpack(ids))
+  local scores = redis.call('ZMSCORE', KEYS[2 + 3 * k], unpack(ids))
   for n, id in ipairs(ids) do waits[id] = scores[n] end
 end
 -- A repeat answers what it started. First of all, so that it starts nothing else instead: another
 -- candidate may have become ready since.
 for i = first, #ARGV, 2 do
-  local id, t = ARGV[i+1], KEYS[4 + 2 * queues + (i - first) / 2]
+  local id, t = ARGV[i+1], KEYS[5 + 3 * queues + (i - first) / 2]
   if not waits[id] then
     local q = redis.call('HGET', t, 'q')
     local e = q and redis.call('HGET', t, q)
@@ -187,7 +243,7 @@ if #started > 0 then left = 0 end
 local taken, leases = {}, {}
 for i = first, #ARGV, 2 do
   if left == 0 then break end
-  local k, id, t = ARGV[i], ARGV[i+1], KEYS[4 + 2 * queues + (i - first) / 2]
+  local k, id, t = ARGV[i], ARGV[i+1], KEYS[5 + 3 * queues + (i - first) / 2]
   if waits[id] and not paused[tonumber(k)] then
     waits[id] = false
     if not taken[k] then taken[k] = {} end
@@ -205,17 +261,23 @@ for i = first, #ARGV, 2 do
     end
   end
 end
-for k, ids in pairs(taken) do redis.call('ZREM', KEYS[2 + 2 * k], unpack(ids)) end
+for k, ids in pairs(taken) do redis.call('ZREM', KEYS[2 + 3 * k], unpack(ids)) end
 if #leases > 0 then redis.call('ZADD', KEYS[2], unpack(leases)) end
 if window ~= '0' then
+  local idle = left > 0 and ARGV[9] ~= ''
   for k = 1, queues do
     ready[k] = {}
-    if not paused[k] then ready[k] = redis.call('ZRANGE', KEYS[2 + 2 * k], 0, window - 1) end
+    if not paused[k] then ready[k] = redis.call('ZRANGE', KEYS[2 + 3 * k], 0, window - 1) end
     -- at this instant every wake-up of an empty queue is stale
-    if #ready[k] == 0 then redis.call('DEL', KEYS[3 + 2 * k]) end
+    if #ready[k] == 0 then redis.call('DEL', KEYS[3 + 3 * k]) else idle = false end
+  end
+  if idle then
+    redis.call('HSET', KEYS[4], worker, ARGV[9])
+    local stands = string.format('%.0f', now + ARGV[10])
+    for k = 1, queues do redis.call('ZADD', KEYS[4 + 3 * k], stands, worker) end
   end
 end
-return {string.format('%.0f', now), started, ready}
+return {string.format('%.0f', now), started, ready, handed}
 """
 
 # Lets nobody claim tasks of a queue; paused again, it stays paused since the first time.
@@ -301,79 +363,4 @@ local T = redis.call('TIME')
 local out = {}
 for i, k in ipairs(KEYS) do out[i] = redis.call('GET', k) or '' end
 return {string.format('%.0f', T[1] * 1000000 + T[2]), out}
-"""
-
-# Takes or renews a role that one holder has at a time.
-#
-# KEYS[1]   the role's hash
-# ARGV      holder, duration
-# Returns   1 when the holder has it now, else 0
-HOLD: Final = r"""#!lua flags=allow-oom
-local T = redis.call('TIME')
-local now = T[1] * 1000000 + T[2]
-local h = redis.call('HMGET', KEYS[1], 'holder', 'until')
-if h[1] and h[1] ~= ARGV[1] and tonumber(h[2]) > now then return 0 end
-redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', string.format('%.0f', now + ARGV[2]))
-return 1
-"""
-
-# Gives a role up.
-#
-# KEYS[1]   the role's hash
-# ARGV[1]   holder
-# Returns   1 when the holder had it, else 0
-RELEASE: Final = r"""#!lua flags=allow-oom
-if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
-"""
-
-# Notes that a worker lives, and tells what operators wish of it.
-#
-# KEYS      worker records, workers seen, wishes
-# ARGV      worker, record
-# Returns   {the wish, or ''}
-HEARTBEAT: Final = r"""#!lua flags=allow-oom
-local T = redis.call('TIME')
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('ZADD', KEYS[2], string.format('%.0f', T[1] * 1000000 + T[2]), ARGV[1])
-return {redis.call('HGET', KEYS[3], ARGV[1]) or ''}
-"""
-
-# Notes what operators wish of a worker, and tells it so. A worker that drains is not just paused.
-#
-# KEYS      worker records, wishes, the worker's control list
-# ARGV      worker, wish ('' = none any more), the word, the most words that may wait
-# Returns   1, or 0 when there is no such worker
-WISH: Final = r"""#!lua flags=allow-oom
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-if ARGV[2] == '' then
-  redis.call('HDEL', KEYS[2], ARGV[1])
-elseif ARGV[2] ~= 'pause' or redis.call('HGET', KEYS[2], ARGV[1]) ~= 'drain' then
-  redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-end
-if redis.call('RPUSH', KEYS[3], ARGV[3]) > tonumber(ARGV[4]) then redis.call('LPOP', KEYS[3]) end
-redis.call('EXPIRE', KEYS[3], 86400)
-return 1
-"""
-
-# Lists the workers heard of lately, and forgets the others.
-#
-# KEYS      worker records, workers seen, wishes
-# ARGV[1]   how long ago is lately
-# Returns   {{record, seen time}…}
-WORKERS: Final = r"""#!lua flags=allow-oom
-local T = redis.call('TIME')
-local since = string.format('%.0f', T[1] * 1000000 + T[2] - ARGV[1])
-local gone = redis.call('ZRANGE', KEYS[2], '-inf', '(' .. since, 'BYSCORE', 'LIMIT', 0, 128)
-for _, w in ipairs(gone) do
-  redis.call('HDEL', KEYS[1], w)
-  redis.call('ZREM', KEYS[2], w)
-  redis.call('HDEL', KEYS[3], w)
-end
-local out, seen = {}, redis.call('ZRANGE', KEYS[2], 0, 1023, 'WITHSCORES')
-for i = 1, #seen, 2 do
-  local record = redis.call('HGET', KEYS[1], seen[i])
-  if record then out[#out+1] = {record, seen[i+1]} end
-end
-return out
 """

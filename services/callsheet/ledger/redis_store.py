@@ -1,7 +1,8 @@
 """Tasks, their facts and the indexes in Redis, one hash a task."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Final, cast
 
@@ -10,6 +11,7 @@ from callsheet.ledger.errors import LedgerFull
 from callsheet.ledger.index import CONTROL_KEPT, WAKES_KEPT, Keys, Op, parse_word
 from callsheet.ledger.instants import span
 from callsheet.ledger.lane import CommitLane
+from callsheet.ledger.offers import offer_record, parse_told
 from callsheet.ledger.redis_connection import RedisConnection, Word
 from callsheet.ledger.redis_scripts import (
     ADMIT,
@@ -37,6 +39,7 @@ from callsheet.ledger.store import (
 FRAMES: Final = 128
 #: The commit script's word for a second fact.
 _SECOND: Final = "E"
+_OPERATION: Final = struct.Struct("<Q")
 _KEPT: Final = {Op.WAKE: WAKES_KEPT, Op.TELL: CONTROL_KEPT}
 
 
@@ -57,9 +60,9 @@ class RedisStore:
 
     async def claim(self, claim: Claim) -> Claimed:
         """Start attempts of candidates that are still ready. Without candidates: only look."""
-        keys: list[Word] = [self._keys.log, self._keys.leases, self._keys.paused]
+        keys: list[Word] = [self._keys.log, self._keys.leases, self._keys.paused, self._keys.offers]
         for queue in claim.queues:
-            keys += (self._keys.ready(queue), self._keys.wake(queue))
+            keys += (self._keys.ready(queue), self._keys.wake(queue), self._keys.idle(queue))
         keys += (self._keys.task(candidate.task_id) for candidate in claim.candidates)
         arguments: list[Word] = [
             claim.count,
@@ -67,13 +70,16 @@ class RedisStore:
             len(claim.queues),
             claim.window,
             claim.template,
-            struct.pack("<Q", claim.operation),
+            _OPERATION.pack(claim.operation),
+            *self._offering(claim),
             *claim.queues,
         ]
         for candidate in claim.candidates:
             arguments += (candidate.queue + 1, candidate.task_id)
         reply = await self._connection.script(CLAIM, keys, arguments)
-        time, started, ready = cast("tuple[bytes, list[list[bytes]], list[list[bytes]]]", reply)
+        time, started, ready, handed = cast(
+            "tuple[bytes, list[list[bytes]], list[list[bytes]], list[bytes]]", reply
+        )
         return Claimed(
             time=int(time),
             started=tuple(_started(found) for found in started),
@@ -82,7 +88,14 @@ class RedisStore:
                 for queue, ids in enumerate(ready)
                 for task_id in ids
             ),
+            handed=(_OPERATION.unpack(handed[0])[0], handed[1].decode()) if handed else None,
         )
+
+    async def handed(self, worker: str) -> AsyncGenerator[Stored, None]:
+        """Yield tasks that commits started for the worker on its offer, until closed."""
+        async with aclosing(self._connection.published(self._keys.handed(worker))) as told:
+            async for content in told:
+                yield parse_told(content)
 
     async def renew(self, leases: Sequence[tuple[str, int]], *, lease: timedelta) -> list[int]:
         """Extend leases (task id, attempt); answer each task's sequence, or 0 for a lost lease."""
@@ -176,6 +189,14 @@ class RedisStore:
         info = cast("dict[str, int]", await self._connection.command("INFO", "memory"))
         return info["used_memory"], info["maxmemory"]
 
+    def _offering(self, claim: Claim) -> tuple[Word, ...]:
+        """Return the words by which the claim script knows of offers."""
+        offering = claim.offering
+        if offering is None:
+            return ("", "", "", 0)
+        record = offer_record(self._keys, offering, lease=claim.lease) if offering.template else b""
+        return (offering.worker, _OPERATION.pack(offering.known), record, span(offering.lasts))
+
     async def _send(self, commits: Sequence[Commit]) -> Sequence[Applied | Refused | LedgerFull]:
         admitting = [commit for commit in commits if commit.admits]
         others = [commit for commit in commits if not commit.admits]
@@ -220,7 +241,8 @@ class RedisStore:
 
 def _frames(keys: Keys, commits: Sequence[Commit]) -> tuple[list[Word], list[Word]]:
     """Return the commit script's keys and arguments; each key and list of moves stands once."""
-    names: dict[str, int] = {keys.log: 1}
+    always = (keys.log, keys.leases, keys.offers, keys.paused, keys.worker_wishes)
+    names: dict[str, int] = {key: place for place, key in enumerate(always, start=1)}
     lists: list[Word] = []
     # By identity: tasks that are moved alike share the very tuple, and it lives as long as they do.
     listed: dict[int, int] = {}

@@ -4,7 +4,7 @@ What passes through is tuples: several are made for each fact, and a frozen data
 times as long to make.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple, Protocol
@@ -84,6 +84,22 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Offering:
+    """What a claim says of its worker's offers: the one made before is withdrawn.
+
+    *known* is the operation of the last offer of which the worker knows that it was taken, or 0.
+    *template* and *operation* make the new offer, as those of a claim start attempts; it stands for
+    *lasts*, if there is a slot left and nothing is ready. With an empty template none is made.
+    """
+
+    worker: str
+    known: int
+    operation: int = 0
+    template: bytes = b""
+    lasts: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """Start up to *count* of the candidates, and tell what is ready next.
 
@@ -98,14 +114,21 @@ class Claim:
     template: bytes
     operation: int
     candidates: tuple[Candidate, ...] = ()
+    offering: Offering | None = None
 
 
 class Claimed(NamedTuple):
-    """What a claim started, and the candidates that are ready next, queue by queue."""
+    """What a claim started, and the candidates that are ready next, queue by queue.
+
+    *handed* is (operation of the offer, task id) of what a commit had started for the worker before
+    its offer was withdrawn, while that runs and is not what the worker knows already. It takes the
+    place of one of the attempts that the claim might start.
+    """
 
     time: int
     started: tuple[Stored, ...]
     ready: tuple[Candidate, ...]
+    handed: tuple[int, str] | None = None
 
 
 class Store(Protocol):
@@ -120,6 +143,14 @@ class Store(Protocol):
 
     async def claim(self, claim: Claim) -> Claimed:
         """Start attempts of candidates that are still ready. Without candidates: only look."""
+        ...
+
+    def handed(self, worker: str) -> AsyncGenerator[Stored, None]:
+        """Yield tasks that commits started for the worker on its offer, until closed.
+
+        While nobody listens here, no offer of the worker is taken. What a broken link swallows, the
+        worker's next claim tells.
+        """
         ...
 
     async def renew(self, leases: Sequence[tuple[str, int]], *, lease: timedelta) -> list[int]:
