@@ -16,7 +16,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check --quiet install --cons
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up doctor test test-payload lint gen dashboard screenshots bench chaos mutants fuzz clean
+.PHONY: help setup demo demo-media up doctor test test-payload lint gen dashboard screenshots bench bench-gpu chaos mutants fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,13 +26,16 @@ setup: $(READY) ## Install everything into .venv; the other targets do it when i
 demo: $(READY) ## Run one image task from submit to signed webhook and show each step; KEEP=1 stays up
 	@$(BIN)/callsheetd demo
 
+demo-media: $(READY) ## Make a small film of tiny models: image, video that survives a kill -9, sound
+	@$(BIN)/callsheetd demo-media
+
 up: $(READY) ## Start the whole plane on this machine; its state stays in .callsheet
 	@$(BIN)/callsheetd up
 
 doctor: $(READY) ## Say how every part of the plane is, and what mends it
 	@$(BIN)/callsheetd doctor
 
-test: $(READY) $(VENV)/.strace $(VENV)/.chromium ## Run the tests; ARGS="tests/ledger -x" goes to pytest
+test: $(READY) $(VENV)/.strace $(VENV)/.chromium $(VENV)/.espeak ## Run the tests; ARGS="tests/ledger -x" goes to pytest
 	@$(MAKE) --no-print-directory $(PAYLOAD)/.ready || \
 	    echo "PayloadCMS could not be installed: the tests that need it are skipped." >&2
 	@$(MAKE) --no-print-directory $(OTHER_BRAIN)/.ready || \
@@ -69,6 +72,9 @@ bench: $(READY) ## Measure beside peers and write build/bench.json; ARGS="--only
 	        echo "$$peer could not be installed: the bench leaves it out." >&2; \
 	done
 	@$(BIN)/python -m tests.bench.run $(ARGS)
+
+bench-gpu: $(READY) ## Measure SDXL-size images on a CUDA device, and what the plane adds to them; ARGS="--budget 300"
+	@$(BIN)/python -m tests.gpu.bench $(ARGS)
 
 chaos: $(READY) $(VENV)/.strace ## Break a working plane and check what it promises; SECONDS=60 SEED=1 KINDS="kill_worker oom"
 	@$(BIN)/python -m tests.chaos.run --seconds $(or $(SECONDS),60) \
@@ -109,6 +115,12 @@ $(VENV)/.chromium: | $(READY)
 	@{ command -v chromium || command -v google-chrome || { timeout 120 apt-get update \
 	    && timeout 300 apt-get install --yes --no-install-recommends chromium; }; } >/dev/null 2>&1 \
 	    && touch $@ || echo "Chromium could not be installed: the tests of the dashboard are skipped." >&2
+
+# The embedded voice of synthesize_speech; where it cannot be had its tests are skipped, and say so.
+$(VENV)/.espeak: | $(READY)
+	@{ command -v espeak-ng || { timeout 120 apt-get update \
+	    && timeout 120 apt-get install --yes --no-install-recommends espeak-ng; }; } >/dev/null 2>&1 \
+	    && touch $@ || echo "espeak-ng could not be installed: the embedded voice is not tested." >&2
 
 # What only a long fuzzing run needs; without it there are mutations alone.
 $(VENV)/.fuzz: pyproject.toml | $(READY)

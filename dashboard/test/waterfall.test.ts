@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 
-import { DeliverySchema, DeliveryState, FailureReason, TaskEventSchema, TaskSchema, type TaskEvent } from "../src/plane/contract.ts";
+import { DeliverySchema, DeliveryState, FailureReason, ProgressPhase, TaskEventSchema, TaskReadingSchema, TaskSchema, type TaskEvent } from "../src/plane/contract.ts";
 import { waterfall } from "../src/task/waterfall.ts";
 
 type EventInit = NonNullable<MessageInitShape<typeof TaskEventSchema>["event"]>;
@@ -67,4 +67,41 @@ test("deliveries stand below, from when they were recorded until they arrived", 
   assert.deepEqual(chart?.spans[1], {
     kind: "webhook", label: "Webhook completed", from: 5000, to: 5200, failed: false, detail: "2 tries, HTTP 200",
   });
+});
+
+test("steps and encoding stand where they can have been: steps after the load, encoding at the end", () => {
+  const task = create(TaskSchema, { usage: { modelLoadSeconds: 1, runSeconds: 2, stepSeconds: 1.5, encodeSeconds: 0.25 } });
+  const facts = [SUBMITTED, STARTED, at(4600, { case: "taskSucceeded", value: { attempt: 1 } })];
+  const chart = waterfall({ facts, task, deliveries: [] }, 9000);
+  assert.deepEqual(
+    chart?.spans.slice(2).map(({ kind, from, to }) => [kind, from, to]),
+    [["load", 1500, 2500], ["steps", 2500, 4000], ["encode", 4250, 4500]],
+  );
+});
+
+test("while an attempt runs its progress says what it is at, phase by phase", () => {
+  const stays = [
+    { phase: ProgressPhase.LOADING, from: 1600, to: 2000 },
+    { phase: ProgressPhase.STEPS, from: 2000, to: 3000 },
+    { phase: ProgressPhase.ENCODING, from: 3100, to: 3200 },
+    { phase: ProgressPhase.STEPS, from: 3300, to: undefined },
+  ];
+  const chart = waterfall({ facts: [SUBMITTED, STARTED], ...NOTHING, stays }, 4000);
+  assert.deepEqual(
+    chart?.spans.slice(1).map(({ kind, from, to, pieces }) => [kind, from, to, pieces?.length]),
+    [["attempt", 1500, undefined, undefined], ["load", 1600, 2000, 1], ["steps", 2000, undefined, 2], ["encode", 3100, 3200, 1]],
+  );
+});
+
+test("the brain has a bar when it is known how far it is, and none where it is not known when", () => {
+  const facts = [SUBMITTED, STARTED, at(4600, { case: "taskSucceeded", value: { attempt: 1 } })];
+  const bar = (reading: Parameters<typeof create<typeof TaskReadingSchema>>[1]): unknown[] | undefined => {
+    const chart = waterfall({ facts, ...NOTHING, brain: create(TaskReadingSchema, reading) }, 9000);
+    const found = chart?.spans.find(({ kind }) => kind === "brain");
+    return found && [found.from, found.to, found.failed ?? false];
+  };
+  assert.deepEqual(bar({ isDone: true, doneTime: timestampFromMs(5000) }), [4600, 5000, false]);
+  assert.deepEqual(bar({}), [4600, undefined, false]);
+  assert.deepEqual(bar({ refusal: "too long" }), [4600, 4600, true]);
+  assert.equal(bar({ isDone: true }), undefined);
 });

@@ -4,8 +4,14 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
-from callsheet.artifacts.references import artifacts_in, unpacked
-from callsheet.tasks.v1.artifact_pb2 import Artifact
+from callsheet.artifacts.references import artifacts_in, media_in, unpacked
+from callsheet.tasks.v1.artifact_pb2 import (
+    ARTIFACT_ROLE_POSTER,
+    ARTIFACT_ROLE_PROVENANCE,
+    ARTIFACT_ROLE_THUMBNAIL,
+    Artifact,
+)
+from callsheet.tasks.v1.edit_video_pb2 import EditVideoOutput
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageOutput
 from callsheet.tasks.v1.ping_pb2 import PingOutput
 
@@ -20,6 +26,17 @@ def test_every_artifact_of_an_output_is_found_in_order() -> None:
     output = GenerateImageOutput(images=[Artifact(key="a"), Artifact(key="b")])
     found = artifacts_in(unpacked(packed(output).SerializeToString()))
     assert [artifact.key for artifact in found] == ["a", "b"]
+
+
+def test_media_are_the_artifacts_that_were_asked_for() -> None:
+    output = EditVideoOutput(
+        video=Artifact(key="film"),
+        poster=Artifact(key="poster", role=ARTIFACT_ROLE_POSTER),
+        thumbnail=Artifact(key="small", role=ARTIFACT_ROLE_THUMBNAIL),
+        provenance=Artifact(key="made", role=ARTIFACT_ROLE_PROVENANCE),
+    )
+    assert [each.key for each in media_in(output)] == ["film"]
+    assert [each.key for each in artifacts_in(output)] == ["film", "poster", "small", "made"]
 
 
 def test_an_artifact_itself_and_one_within_an_any_are_found() -> None:

@@ -251,7 +251,7 @@ RULES: Final = {
 ROLES: Final = {
     "a refused submission is written first": Mutant(
         f"{CONTROL}/task_service.py",
-        """        self._validation.check_submission(request)
+        """        self._validation.check_submission(request, call.principal)
         reuse = self._digests.wish(request)
         command = to_command(request, trace_parent=call.trace_parent, reuse=reuse)
         task, outcome = await self._ledger.accept(call.principal, command)
@@ -259,7 +259,7 @@ ROLES: Final = {
         """        reuse = self._digests.wish(request)
         command = to_command(request, trace_parent=call.trace_parent, reuse=reuse)
         task, outcome = await self._ledger.accept(call.principal, command)
-        self._validation.check_submission(request)
+        self._validation.check_submission(request, call.principal)
 """,
         (
             f"{BAD_INPUT}::test_a_bad_submission_is_refused_by_field_and_nothing_is_written",

@@ -9,6 +9,7 @@ import pytest
 
 from callsheet.client import (
     AsyncTaskClient,
+    FailedPrecondition,
     NotFound,
     PermissionDenied,
     TaskClient,
@@ -41,6 +42,29 @@ async def test_a_ticket_is_sent_like_a_key_over_the_same_channel(
     assert fake.calls[-1].metadata["authorization"] == f"Bearer {made.ticket}"
     with pytest.raises(PermissionDenied):
         await guest.create_ticket()
+
+
+async def test_a_ticket_is_renewed_and_given_up(client: AsyncTaskClient) -> None:
+    made = await client.create_ticket(renewable_for=timedelta(minutes=30))
+    assert (await client.with_key(made.ticket).principal()).HasField("renewal_end_time")
+    renewed = await client.with_key(made.ticket).renew_ticket(time_to_live=timedelta(hours=2))
+    guest = client.with_key(renewed.ticket)
+    principal = await guest.principal()
+    assert principal.expire_time == renewed.expire_time
+    assert principal.time_left.ToTimedelta() <= timedelta(minutes=30)
+    await guest.revoke_ticket()
+    with pytest.raises(Unauthenticated):
+        await guest.principal()
+
+
+async def test_a_key_is_neither_renewed_nor_given_up(client: AsyncTaskClient) -> None:
+    with pytest.raises(PermissionDenied):
+        await client.renew_ticket()
+    with pytest.raises(PermissionDenied):
+        await client.revoke_ticket()
+    plain = await client.create_ticket()
+    with pytest.raises(FailedPrecondition):
+        await client.with_key(plain.ticket).renew_ticket()
 
 
 async def test_a_ticket_is_not_made_for_another_project(client: AsyncTaskClient) -> None:
@@ -111,4 +135,8 @@ def test_code_without_asyncio_has_guests_too() -> None:
         ticket = client.create_ticket(roles=["read"])
         with client.with_key(ticket.ticket) as guest:
             assert list(guest.principal().roles) == [ROLE_READ]
+        ticket = client.create_ticket(renewable_for=timedelta(hours=1))
+        with client.with_key(ticket.ticket) as guest:
+            assert guest.renew_ticket().ticket
+            guest.revoke_ticket()
         assert client.principal().key_id

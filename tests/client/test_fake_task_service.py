@@ -155,6 +155,17 @@ async def test_an_unknown_task_type_cannot_be_listed(client: AsyncTaskClient) ->
         await anext(client.list(task_type="nothing"))
 
 
+async def test_the_facts_of_a_task_are_listed_from_any_on(
+    fake: FakeTaskService, client: AsyncTaskClient, stub: TaskServiceAsyncStub
+) -> None:
+    fake.script("ping", progress(50))
+    handle = await client.submit(PingInput())
+    await handle.wait()
+    request = task_service_pb2.ListTaskEventsRequest(task_id=handle.id, after_sequence=1)
+    found = await stub.ListTaskEvents(request, metadata=(("x-api-key", fake.key),))
+    assert [each.sequence for each in found.events] == [2, 3]
+
+
 async def test_a_cursor_of_another_epoch_is_refused(
     fake: FakeTaskService, client: AsyncTaskClient
 ) -> None:

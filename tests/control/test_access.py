@@ -17,6 +17,8 @@ from callsheet.v1.access_service_pb2 import (
     CreateTicketResponse,
     GetPrincipalRequest,
     Principal,
+    RenewTicketRequest,
+    RevokeTicketRequest,
 )
 from callsheet.v1.task_service_pb2 import ListTasksRequest, WatchTasksRequest
 from tests.support.controls import Client, Plane, next_event, ping_request, refusal, until
@@ -96,6 +98,52 @@ async def test_nothing_is_kept_of_a_ticket(plane: Plane, client: Client) -> None
     before = await plane.written()
     await ticket(client)
     assert await plane.written() == before
+
+
+async def test_a_ticket_is_renewed_until_its_renewals_end(client: Client) -> None:
+    made = await with_ticket(
+        client, time_to_live=Duration(seconds=60), renewable_for=Duration(seconds=90)
+    )
+    before = await who(made)
+    assert before.time_left.seconds < 60
+    renewed = await made.access.RenewTicket(
+        RenewTicketRequest(time_to_live=Duration(seconds=600)), metadata=made.metadata
+    )
+    after = await who(Client(client.channel, renewed.ticket))
+    assert after.expire_time == after.renewal_end_time == before.renewal_end_time
+    assert renewed.expire_time == after.expire_time
+
+
+@pytest.mark.parametrize("method", ["RenewTicket", "RevokeTicket"])
+async def test_a_key_is_neither_renewed_nor_given_up(client: Client, method: str) -> None:
+    told = await refusal(client.raw(f"AccessService/{method}", b""))
+    assert (told.code, told.reason) == (StatusCode.PERMISSION_DENIED, "TICKET_NEEDED")
+
+
+async def test_a_ticket_without_renewals_is_not_renewed(client: Client) -> None:
+    plain = await with_ticket(client)
+    told = await refusal(plain.raw("AccessService/RenewTicket", b""))
+    assert (told.code, told.reason) == (StatusCode.FAILED_PRECONDITION, "TICKET_NOT_RENEWABLE")
+
+
+async def test_what_was_opened_with_a_ticket_ends_when_it_is_revoked(client: Client) -> None:
+    """Calls and streams of it and of its renewals, and none of another ticket of the key."""
+    first = await with_ticket(client, renewable_for=Duration(seconds=3600))
+    renewed = await first.access.RenewTicket(RenewTicketRequest(), metadata=first.metadata)
+    second, other = Client(client.channel, renewed.ticket), await with_ticket(client)
+    task_id = await client.submit()
+    watches = [caller.watch(task_id) for caller in (first, second, other)]
+    for watch in watches:
+        await next_event(watch)
+    await second.access.RevokeTicket(RevokeTicketRequest(), metadata=second.metadata)
+    for watch in watches[:2]:
+        told = await refusal(watch.read())
+        assert (told.code, told.reason) == (StatusCode.UNAUTHENTICATED, "TICKET_REVOKED")
+    told = await refusal(who(first))
+    assert told.reason == "TICKET_REVOKED"
+    assert (await who(other)).key_id
+    assert not watches[2].done()
+    watches[2].cancel()
 
 
 @pytest.mark.parametrize("by", ["key", "ticket"])

@@ -1,6 +1,7 @@
 """What two submissions must have in common to be equal: all that their output follows from."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -13,14 +14,18 @@ from callsheet.control.digests import SpecDigests
 from callsheet.ledger.acceptance import ReuseWish
 from callsheet.ledger.catalog import task_types
 from callsheet.ledger.model import PinnedModel
-from callsheet.runtime.models import BUILT_IN, Catalogue, Model, load_catalogue
+from callsheet.runtime.catalogue_file import load_catalogue
+from callsheet.runtime.families import Family, Mode
+from callsheet.runtime.models import BUILT_IN, BUILT_IN_LORAS, Catalogue, Lora, Model
 from callsheet.tasks.v1 import options_pb2
+from callsheet.tasks.v1.generate_audio_pb2 import GenerateAudioInput
 from callsheet.tasks.v1.generate_image_pb2 import (
     IMAGE_FORMAT_PNG,
     IMAGE_FORMAT_WEBP,
     SCHEDULER_DDIM,
     GenerateImageInput,
 )
+from callsheet.tasks.v1.generate_video_pb2 import GenerateVideoInput
 from callsheet.tasks.v1.ping_pb2 import PingInput
 from callsheet.v1.task_service_pb2 import (
     REUSE_MODE_RESULT,
@@ -47,7 +52,7 @@ def hub(revision: str, *, steps: int = 30) -> Catalogue:
         path=None,
         hub_id="someone/sdxl",
         revision=revision,
-        family="sdxl",
+        family=Family.SDXL,
         default_width=1024,
         default_height=1024,
         default_steps=steps,
@@ -149,6 +154,71 @@ def test_another_default_of_the_model_is_another_digest() -> None:
     before, after = (digest_by(hub(COMMIT, steps=steps), spec()) for steps in (30, 20))
     assert before != after
     assert digest_by(hub(COMMIT, steps=20), spec(steps=30)) == before
+
+
+def test_how_often_a_preview_is_shown_has_no_bearing() -> None:
+    assert DIGESTS.digest(spec(preview_every_steps=3)) == DIGESTS.digest(spec())
+
+
+def with_lora(name: str) -> TaskSpec:
+    wanted = spec()
+    wanted.generate_image.loras.add(name=name)
+    return wanted
+
+
+def test_a_lora_makes_another_digest() -> None:
+    digest = DIGESTS.digest(with_lora("tiny-sdxl-lora"))
+    assert digest is not None
+    assert digest != DIGESTS.digest(spec())
+
+
+def catalogue_with(lora: Lora) -> Catalogue:
+    """Return a catalogue of the built-in image model and one LoRA."""
+    return Catalogue({BUILT_IN.name: BUILT_IN}, default=BUILT_IN.name, loras={lora.name: lora})
+
+
+def test_the_revision_of_a_lora_is_a_part_of_the_digest() -> None:
+    tiny = BUILT_IN_LORAS["tiny-sdxl-lora"]
+    far = replace(tiny, hub_id="someone/grain")
+    digests = {
+        digest_by(catalogue_with(lora), with_lora(lora.name))
+        for lora in (tiny, replace(far, revision=COMMIT), replace(far, revision=COMMIT[::-1]))
+    }
+    assert len(digests) == 3
+    assert None not in digests
+    branch = replace(far, revision="main")
+    assert digest_by(catalogue_with(branch), with_lora(branch.name)) is None
+
+
+def test_a_video_from_an_image_has_the_defaults_of_the_model_that_it_means() -> None:
+    """Its model is that of image_to_video, which the image alone says."""
+    wanted = GenerateVideoInput(prompt="a fox", seed=7)
+    wanted.image.uri = "projects/film/uploads/a.png"
+    model = load_catalogue(None).find("", mode=Mode.IMAGE_TO_VIDEO)
+    written_out = GenerateVideoInput(
+        model=model.name,
+        width=model.default_width,
+        height=model.default_height,
+        frames=model.default_frames,
+        frame_rate=model.default_frame_rate,
+        steps=model.default_steps,
+        guidance_scale=model.default_guidance_scale,
+    )
+    written_out.MergeFrom(wanted)
+    digest = DIGESTS.digest(TaskSpec(generate_video=wanted))
+    assert digest is not None
+    assert DIGESTS.digest(TaskSpec(generate_video=written_out)) == digest
+
+
+def test_a_sound_has_the_duration_of_its_model() -> None:
+    wanted = GenerateAudioInput(prompt="rain", seed=7)
+    written_out = GenerateAudioInput(prompt="rain", seed=7)
+    written_out.duration.FromTimedelta(
+        load_catalogue(None).find("tiny-stable_audio").default_duration
+    )
+    digest = DIGESTS.digest(TaskSpec(generate_audio=wanted))
+    assert digest is not None
+    assert DIGESTS.digest(TaskSpec(generate_audio=written_out)) == digest
 
 
 def test_a_submission_wishes_only_what_it_says() -> None:

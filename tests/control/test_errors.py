@@ -28,7 +28,10 @@ EXAMPLES: list[Refused] = [
     errors.RoleMissing("submit"),
     errors.KeyInvalid(),
     errors.KeyNeeded(),
+    errors.TicketNeeded(),
     errors.TicketExpired(),
+    errors.TicketRevoked(),
+    errors.TicketNotRenewable(),
     errors.QueueNotFound("nobody"),
     errors.WorkerNotFound("w-1"),
     errors.InvalidField((("spec.ping.echo", "is too long"),)),
@@ -50,6 +53,7 @@ EXAMPLES: list[Refused] = [
     refusals.ServiceUnknown("x"),
     refusals.ShuttingDown(),
     refusals.WatchersFull(1_000),
+    refusals.ProjectWatchersFull("film", 500),
     refusals.Defect("c0ffee"),
 ]
 

@@ -6,6 +6,7 @@ import pytest
 from grpc import StatusCode
 
 from callsheet.internal.v1.worker_record_pb2 import WorkerRecord
+from callsheet.ledger.catalog import queues, task_types
 from callsheet.ledger.deliveries import Deliveries, LogStep
 from callsheet.ledger.delivery_model import NewDelivery
 from callsheet.ledger.redis_connection import RedisConnection
@@ -50,8 +51,13 @@ async def test_every_queue_is_listed_by_name(plane: Plane, client: Client) -> No
     await _alive(plane, _worker("w-2", "system"))
     await _alive(plane, _worker("w-3", "system", draining=True))
     response = await client.operations.ListQueues(ListQueuesRequest(), metadata=client.metadata)
-    gpu, system = response.queues
-    assert (gpu.name, list(gpu.task_types), gpu.ready) == ("gpu", ["generate_image"], 0)
+    by_name = {queue.name: queue for queue in response.queues}
+    assert list(by_name) == sorted(queues())
+    gpu, system = by_name["gpu"], by_name["system"]
+    assert (gpu.name, gpu.ready) == ("gpu", 0)
+    assert list(gpu.task_types) == sorted(
+        kind.name for kind in task_types().values() if kind.queue == "gpu"
+    )
     assert (gpu.workers, gpu.slots, gpu.busy_slots) == (1, 1, 1)
     assert not gpu.HasField("oldest_wait")
     assert (system.name, list(system.task_types), system.ready) == ("system", ["ping"], 2)

@@ -32,6 +32,7 @@ ROLES = {
     "WaitTask": "read",
     "WatchTask": "read",
     "WatchTasks": "read",
+    "ListTaskEvents": "read",
     "CancelTask": "submit",
     "RetryTask": "submit",
     "ListQueues": "operate",
@@ -47,7 +48,7 @@ ROLES = {
     "ListLogReaders": "operate",
 }
 #: Calls that take a key of any role.
-ROLELESS = {"GetPrincipal", "CreateTicket"}
+ROLELESS = {"GetPrincipal", "CreateTicket", "RenewTicket", "RevokeTicket"}
 
 
 def _with_role() -> list[MethodDescriptor]:

@@ -32,7 +32,6 @@ from callsheet.v1.task_service_pb2 import (
     ListTasksRequest,
     ReuseMode,
     SubmitTaskRequest,
-    SubmitTasksResponse,
 )
 from tests.support.contract import (
     CALLS,
@@ -41,6 +40,7 @@ from tests.support.contract import (
     input_fields,
     own_task,
     put,
+    refused_in,
     request_of,
 )
 from tests.support.controls import Client, Plane, image_request, ping_request, told
@@ -76,6 +76,7 @@ EXPECTED: Final[dict[tuple[str, str], tuple[Answered, Answered, Answered]]] = {
     ("OperationsService/ListDeliveries", "filter.project"): (PROJECT, PROJECT, FIELD),
     ("OperationsService/ListDeliveries", "filter.url"): (OWN, OWN, FIELD),
     ("OperationsService/ListDeliveries", "page_token"): (TOKEN, TOKEN, TOKEN),
+    ("OperationsService/ListLogReaders", "task_id"): (TASK, TASK, FIELD),
     ("OperationsService/ReplayDeliveries", "delivery_id"): (DELIVERY, DELIVERY, FIELD),
     ("OperationsService/ReplayDeliveries", "filter.project"): (PROJECT, PROJECT, FIELD),
     ("OperationsService/ReplayDeliveries", "filter.url"): (OWN, OWN, FIELD),
@@ -90,6 +91,7 @@ EXPECTED: Final[dict[tuple[str, str], tuple[Answered, Answered, Answered]]] = {
     ("TaskService/ListTasks", "page_token"): (TOKEN, TOKEN, TOKEN),
     ("TaskService/WaitTask", "task_id"): (TASK, TASK, FIELD),
     ("TaskService/WatchTask", "task_id"): (TASK, TASK, FIELD),
+    ("TaskService/ListTaskEvents", "task_id"): (TASK, TASK, FIELD),
     ("TaskService/WatchTask", "epoch"): (EPOCH, EPOCH, FIELD),
     ("TaskService/WatchTasks", "project"): (PROJECT, PROJECT, FIELD),
     ("TaskService/WatchTasks", "cursor"): (FIELD, FIELD, FIELD),
@@ -102,8 +104,9 @@ EXPECTED: Final[dict[tuple[str, str], tuple[Answered, Answered, Answered]]] = {
 #: Calls that name nothing, and what they show of other projects.
 NAMELESS: Final = {
     "AccessService/GetPrincipal": "the caller itself",
+    "AccessService/RenewTicket": "the caller's own ticket",
+    "AccessService/RevokeTicket": "the caller's own ticket",
     "OperationsService/DrainWorker": "workers are those of all projects",
-    "OperationsService/ListLogReaders": "the log is that of all projects",
     "OperationsService/ListQueues": "queues are those of all projects",
     "OperationsService/ListWorkers": "workers are those of all projects",
     "OperationsService/PauseQueue": "queues are those of all projects",
@@ -112,23 +115,35 @@ NAMELESS: Final = {
     "OperationsService/ResumeWorker": "workers are those of all projects",
 }
 #: Calls that take a key of any role, or none.
-ROLELESS: Final = {"AccessService/CreateTicket", "AccessService/GetPrincipal"}
+ACCESS: Final = ("CreateTicket", "GetPrincipal", "RenewTicket", "RevokeTicket")
+ROLELESS: Final = {f"AccessService/{name}" for name in ACCESS}
 
 #: Texts that name nothing of a project's.
 WORDS: Final = {
     "callback.url": "where the caller's own webhooks go",
     "queue": "of the contract, and of all projects",
     "reason": "words for the task's history",
-    "spec.generate_image.model": "of the catalogue, which all projects share",
-    "spec.generate_image.negative_prompt": "what to avoid",
-    "spec.generate_image.prompt": "what to draw",
     "spec.ping.echo": "answered as it is",
+    "spec.synthesize_speech.language": "of the voices, which all projects share",
+    "spec.synthesize_speech.text": "what to say",
     "task_type": "of the contract",
     "task_types": "of the contract",
     "worker_id": "of all projects",
 }
 
+#: Last words of the paths of texts in specs that name nothing of a project's, whatever the type.
+SPEC_WORDS: Final = {
+    "controlnet.name": "of the catalogue, which all projects share",
+    "loras[0].name": "of the catalogue, which all projects share",
+    "model": "of the catalogue, which all projects share",
+    "negative_prompt": "what to avoid",
+    "prompt": "what to draw, or to hear",
+}
+
 FIELDS: Final = {(call, each.path): each for call in CALLS for each in input_fields(call)}
+
+#: References to files, which have to be of the submission's own project.
+REFERENCES: Final = [place for place, each in FIELDS.items() if each.owner == "MediaReference.uri"]
 
 
 @dataclass
@@ -249,7 +264,7 @@ _MALFORMED: Final[dict[str, list[str]]] = {
 def test_every_text_of_the_contract_names_something_or_is_said_to_name_nothing() -> None:
     """A new call, or a new field that may be an id, has to be put into a table above."""
     texts = {place for place, each in FIELDS.items() if each.is_text}
-    unsaid = {place for place in texts - set(EXPECTED) if not _is_said(place[1])}
+    unsaid = {place for place in texts - set(EXPECTED) - set(REFERENCES) if not _is_said(place[1])}
     assert unsaid == set()
     assert set(EXPECTED) <= texts
     asked = {call for call, _ in EXPECTED}
@@ -259,6 +274,8 @@ def test_every_text_of_the_contract_names_something_or_is_said_to_name_nothing()
 def test_every_word_is_still_one_of_the_contract() -> None:
     said = {path.removeprefix("requests[0].") for _, path in FIELDS}
     assert set(WORDS) <= said
+    endings = {end for end in SPEC_WORDS for path in said if _ends_in(path, end)}
+    assert endings == set(SPEC_WORDS)
 
 
 @pytest.mark.parametrize("place", EXPECTED, ids=lambda place: f"{place[0]} {place[1]}")
@@ -317,7 +334,12 @@ async def test_another_project_s_work_is_never_used_again(
 
 
 def _is_said(path: str) -> bool:
-    return path.removeprefix("requests[0].") in WORDS
+    said = path.removeprefix("requests[0].")
+    return said in WORDS or any(_ends_in(said, end) for end in SPEC_WORDS)
+
+
+def _ends_in(path: str, end: str) -> bool:
+    return path.startswith("spec.") and path.endswith(f".{end}")
 
 
 async def _is_answered(
@@ -352,17 +374,7 @@ async def _told(
     if world is not None:
         assert not _mentions(world, content)
         _shows_nothing(response)
-    return _refused_in(response)
-
-
-def _refused_in(response: Message) -> Answered:
-    if isinstance(response, SubmitTasksResponse):
-        for result in response.results:
-            if result.HasField("refusal"):
-                number = result.refusal.code
-                code = next(code for code in StatusCode if code.value[0] == number)
-                return code, result.refusal.reason
-    return None
+    return refused_in(response)
 
 
 def _shows_nothing(response: Message) -> None:

@@ -11,6 +11,7 @@ from grpc import StatusCode
 from callsheet.control import feed as feed_module
 from callsheet.control.feed_inbox import FACTS_KEPT, FeedInbox
 from callsheet.control.watching_many import WatchingMany
+from callsheet.embedded.valkey import EmbeddedValkey
 from callsheet.ledger.errors import CursorLost
 from callsheet.ledger.log import LogEntry
 from callsheet.ledger.model import NO_TIME
@@ -23,6 +24,7 @@ from tests.support.controls import (
     Client,
     Plane,
     refusal,
+    running_plane,
     until,
 )
 from tests.support.ledgers import OWNER
@@ -147,6 +149,26 @@ async def test_a_server_takes_only_so_many_watchers(
     await until(lambda: plane.control.hub.watchers == 0)
     async with watching(client):
         pass
+
+
+async def test_no_project_takes_the_place_of_all_watchers(
+    valkey_server: EmbeddedValkey, cell: str
+) -> None:
+    async with running_plane(valkey_server.url, cell, watchers=4) as plane:
+        other = await plane.newcomer(projects=frozenset({"other"}))
+        async with watching(plane.client), watching(plane.client):
+            told = await refusal(Watch(plane.client).next())
+            assert (told.code, told.reason) == (
+                StatusCode.RESOURCE_EXHAUSTED,
+                "PROJECT_WATCHERS_FULL",
+            )
+            assert told.metadata == {"project": "default", "limit": "2"}
+            assert told.retry_delay is not None
+            async with watching(other):
+                pass
+        await until(lambda: plane.control.hub.watchers == 0)
+        async with watching(plane.client):
+            pass
 
 
 async def test_a_server_about_to_end_sends_its_watchers_elsewhere(

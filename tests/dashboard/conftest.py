@@ -17,10 +17,10 @@ def chromium() -> None:
         pytest.skip("there is no Chromium: `make test` installs it where apt-get can")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stage(
     chromium: None, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path
 ) -> AsyncGenerator[Stage]:
-    """A stage that runs, ended at the end of the module."""
+    """A stage that runs, ended at the end."""
     async with running_stage(tmp_path_factory.mktemp("stage"), cache=cache_dir) as running:
         yield running

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from playwright.async_api import Page, expect
 
-from callsheet.client import AsyncTaskClient, Submission, SubmitOptions
+from callsheet.client import AsyncTaskClient
 from callsheet.ledger.keys import create_key, revoke_key
 from callsheet.tasks.v1.ping_pb2 import PingInput, PingOutput
 from callsheet.v1 import task_pb2
@@ -18,7 +18,7 @@ from tests.support.planes import CELL, PROJECT
 from tests.support.receiver import Receiver
 
 pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.timeout(180),  # processes start, and a browser
 ]
 
@@ -99,8 +99,8 @@ async def test_an_image_that_was_submitted_in_the_playground_is_seen_to_move_and
     await page.get_by_label("Prompt", exact=False).first.fill("a lighthouse at dusk")
     await page.get_by_label("Width").fill("64")
     await page.get_by_label("Height").fill("64")
-    await page.get_by_label("Steps").fill("100")
-    await page.get_by_label("Seed").fill("7")
+    await page.get_by_label("Steps", exact=True).fill("100")
+    await page.get_by_label("Seed", exact=True).fill("7")
     task_id = await submitted_from_the_page(page)
     # Then its progress is seen, and moves
     await page.get_by_role("progressbar", name="Progress of the task").wait_for()
@@ -185,30 +185,6 @@ async def test_the_filter_narrows_the_list_stands_in_the_address_and_follows_wha
         await expect(other.get_by_role("row").filter(has_text="the pier")).to_have_count(2)
         await expect(other.get_by_role("row").filter(has_text="the cliff")).to_have_count(0)
     await other.close()
-    await page.close()
-
-
-async def test_all_that_the_filter_means_are_cancelled_after_a_count(stage: Stage) -> None:
-    async with stage.client() as client:
-        doomed = [
-            await client.submit(
-                PingInput(echo="doomed"), output=PingOutput, delay=timedelta(hours=1)
-            )
-            for _ in range(3)
-        ]
-        spared = await client.submit(
-            PingInput(echo="spared"), output=PingOutput, delay=timedelta(hours=1)
-        )
-        page = await stage.open("tasks?filter=state%3Apending+doomed")
-        await expect(page.get_by_role("row").filter(has_text="doomed")).to_have_count(3)
-        await page.get_by_role("button", name="Cancel all of these").click()
-        dialog = page.get_by_role("dialog", name="Cancel 3 tasks?")
-        await dialog.get_by_role("button", name="Cancel 3 tasks").click()
-        await expect(page.get_by_text("3 tasks asked to stop.")).to_be_visible()
-        await expect(page.get_by_text("No task fits this filter.")).to_be_visible()
-        assert {await state_of(client, each.id) for each in doomed} == {"TASK_STATE_CANCELLED"}
-        assert await state_of(client, spared.id) == "TASK_STATE_PENDING"
-        await client.cancel(spared.id)
     await page.close()
 
 
@@ -343,23 +319,6 @@ async def test_light_and_dark_are_the_systems_own_unless_the_person_chooses(stag
     await page.get_by_role("button", name="Colours: light").click()
     await expect(body).to_have_css("background-color", dark)
     await page.get_by_role("button", name="Colours: dark").click()
-    await page.close()
-
-
-async def test_of_a_thousand_live_tasks_only_those_in_sight_are_drawn(stage: Stage) -> None:
-    async with stage.client() as client:
-        said: SubmitOptions = {"metadata": {"crowd": "yes"}}
-        crowd = (PingInput(echo=f"crowd {n}") for n in range(1000))
-        await client.submit_many([Submission(each, options=said) for each in crowd])
-        page = await stage.open("tasks?filter=meta.crowd%3Ayes")
-        grid = page.get_by_role("grid", name="Tasks")
-        await expect(grid).to_have_attribute("aria-rowcount", "1001")
-        assert await grid.get_by_role("row").count() < 100
-        # All of them are followed until they end
-        await expect(page.locator(".rows-row").first).to_contain_text("succeeded")
-        await grid.focus()
-        await page.keyboard.press("End")
-        await expect(page.locator("[aria-rowindex='1001']")).to_contain_text("succeeded")
     await page.close()
 
 

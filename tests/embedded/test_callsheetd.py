@@ -135,6 +135,7 @@ def test_the_text_for_help_names_every_command_and_exit_code(callsheetd: Command
         "keys",
         "webhooks",
         "media",
+        "models",
         "settings",
         "doctor",
     ):

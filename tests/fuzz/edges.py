@@ -20,13 +20,13 @@ from callsheet.artifacts.references import artifacts_in, unpacked
 from callsheet.client.webhooks import Webhook, WebhookRejected, verify
 from callsheet.control.authentication import key_text
 from callsheet.control.callbacks import CallbackRules
-from callsheet.ledger.access import Principal, Role
+from callsheet.ledger.access import Principal, Role, Ticket
 from callsheet.ledger.errors import InvalidField, KeyInvalid, TicketExpired, UnknownVersion
 from callsheet.ledger.index import Keys
 from callsheet.ledger.instants import instant
 from callsheet.ledger.keys import recognise
 from callsheet.ledger.redis_connection import RedisConnection
-from callsheet.ledger.tickets import Ticket, read_ticket, sign_ticket
+from callsheet.ledger.tickets import ID_BYTES, read_ticket, sign_ticket
 from callsheet.payload.answers import Answer, MediaDocument, document
 from callsheet.payload.errors import PayloadError
 from callsheet.runtime.addresses import literal
@@ -223,7 +223,7 @@ def _ticket(content: bytes) -> None:
 
 def _ticket_of(content: bytes) -> Ticket:
     name = content.decode("latin-1")[:64]
-    return Ticket(name, frozenset(Role), frozenset({name}), instant(1))
+    return Ticket("00" * ID_BYTES, name, frozenset(Role), frozenset({name}), instant(1))
 
 
 def _payload_answer(content: bytes) -> None:

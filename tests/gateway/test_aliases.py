@@ -1,6 +1,7 @@
 """The routes of the older services: their paths, their shapes and their words, to the letter."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from callsheet.gateway.aliases_background import WORK
 from callsheet.gateway.task_words import BACKGROUND, NAMES, PLATFORM, VIDEO
 from callsheet.ledger.model import Progress
 from callsheet.v1 import task_pb2
-from tests.support.gateways import RunningGateway
+from tests.support.gateways import RunningGateway, gateway_before
 from tests.support.work import started, succeeded
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -127,12 +128,16 @@ async def test_a_video_is_refused_unread_and_no_answer_claims_a_task(
 async def test_redis_is_shown_by_role_and_the_cache_can_be_cleared(
     gateway: RunningGateway,
 ) -> None:
+    await gateway.gateway.health.watch.look_once()
     told = (await gateway.http.get("/redis/status")).json()
     assert told["status"] == "connected"
     assert {name: role["status"] for name, role in told["roles"].items()} == {
+        "queue_and_state": "connected",
         "sessions": "connected",
         "cache": "connected",
     }
+    for role in told["roles"].values():
+        assert role["used_memory_bytes"] > 0
     cell = gateway.settings.cell
     cache = gateway.gateway.beside.cache
     await cache.command("SET", f"callsheet:{{{cell}}}:cache:answer:1", "x")
@@ -140,6 +145,34 @@ async def test_redis_is_shown_by_role_and_the_cache_can_be_cleared(
     answer = await gateway.http.post("/redis/cache/clear")
     assert answer.json() == {"status": "cleared", "cleared_keys": 1}
     assert await cache.command("GET", f"callsheet:{{{cell}}}:task:1") == b"not cached"
+
+
+async def test_a_gateway_that_is_told_no_ledger_says_of_it_what_control_does(
+    gateway: RunningGateway, tmp_path: Path
+) -> None:
+    cell = gateway.settings.cell
+    beside = gateway.settings.sessions_redis(gateway.settings.redis_url)
+    async with gateway_before(
+        gateway.plane,
+        "",
+        cell,
+        tmp_path / "apart",
+        redis_url=None,
+        sessions_redis_url=beside,
+        cache_redis_url=beside,
+    ) as apart:
+        watch = apart.gateway.health.watch
+
+        async def ledger() -> tuple[str, str | None]:
+            await watch.look_once()
+            found = (await apart.http.get("/redis/status")).json()["roles"]["queue_and_state"]
+            assert found["checked"] >= found["since"]
+            return found["status"], found["reason"]
+
+        assert await ledger() == ("connected", None)
+        gateway.plane.control.health.shut_down()  # as when its ledger does not answer
+        assert await ledger() == ("away", "its ledger does not answer")
+        assert (await apart.http.get("/redis/status")).json()["status"] == "degraded"
 
 
 async def test_only_operators_see_redis(gateway: RunningGateway) -> None:

@@ -7,8 +7,12 @@ import pytest
 
 from callsheet.gateway.links import Links
 from callsheet.gateway.problems import Refused
+from callsheet.ledger.model import Failure, FailureReason, Progress
+from callsheet.runtime.artifacts import artifact_store
+from callsheet.tasks.v1.artifact_pb2 import Artifact
 from tests.support.gateways import RunningGateway
 from tests.support.pictures import PNG, picture
+from tests.support.work import started
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -30,6 +34,42 @@ async def test_a_task_shows_its_artifact_and_the_gateway_serves_it(gateway: Runn
     assert (again.status_code, again.content) == (304, b"")
     head = await gateway.http.head(made.path)
     assert (head.status_code, head.headers["content-length"]) == (200, str(len(PNG)))
+
+
+async def test_a_running_task_shows_what_it_is_making_until_it_ends(
+    gateway: RunningGateway,
+) -> None:
+    task_id = await gateway.submit("generate_image", prompt="a lighthouse")
+    attempts, task = await started(gateway.plane.cell, task_id)
+    store = artifact_store(gateway.settings)
+    old, new = (
+        store.put(
+            content,
+            project="default",
+            task_id=task_id,
+            attempt=task.attempt,
+            media_type="image/webp",
+            suffix="webp",
+        )
+        for content in (b"old", b"new")
+    )
+    preview = Artifact(uri=new.uri, key=new.key, media_type="image/webp", size_bytes=new.size)
+    progress = Progress(
+        2, 8, "step 2 of 8", task.start_time or NOON, preview=preview.SerializeToString()
+    )
+    await attempts.keep_progress(task, attempt=task.attempt, progress=progress)
+    path = f"/api/v1/tasks/{task_id}"
+    shown = (await gateway.http.get(path)).json()["preview"]
+    assert (await gateway.http.get(shown["url"])).content == b"new"
+    # The one before it can still be had by whoever was told of it, and nothing else
+    names = [stored.key.rpartition("/")[2] for stored in (old, new)]
+    assert (await gateway.http.get(f"{path}/artifacts/{names[0]}")).content == b"old"
+    for other in (f"2{names[0][1:]}", names[0].replace("webp", "state"), "1-x.webp"):
+        assert (await gateway.http.get(f"{path}/artifacts/{other}")).status_code == 404
+    failure = Failure(FailureReason.INVALID_INPUT, "no")
+    await attempts.fail(task, attempt=task.attempt, failure=failure)
+    assert (await gateway.http.get(path)).json()["preview"] is None
+    assert (await gateway.http.get(shown["url"])).status_code == 404
 
 
 #: Ranges, and the bytes that each asks for.

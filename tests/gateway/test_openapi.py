@@ -2,39 +2,22 @@
 
 import asyncio
 import re
-from contextlib import suppress
 from typing import Any, cast
-
-import requests
-import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
-from schemathesis.specs.openapi import checks
 
 from callsheet.client.task_types import task_types
 from callsheet.gateway.aliases_background import WORK
 from callsheet.gateway.connect import SERVICES
 from callsheet.gateway.rest_operations import OPERATIONS
+from tests.support.exploring import Explorer
 from tests.support.gateways import RunningGateway
+from tests.support.work import succeeded
 
 #: Requests for each operation, good ones and bad ones each.
-EXAMPLES = 2
-#: What may be answered with a server error: work that this build cannot do.
-UNAVAILABLE = (501, "TASK_TYPE_UNAVAILABLE")
+EXAMPLES = 4
+CONNECT_EXAMPLES = 1
 
 #: Paths that differ from `ai/analyze-content` by their name alone.
 ALIKE = {f"/api/background/{path}" for path in WORK} - {"/api/background/ai/analyze-content"}
-
-#: What an answer is held to; schemathesis leaves the types of its checks open.
-CHECKS = [
-    getattr(checks, name)
-    for name in (
-        "status_code_conformance",
-        "content_type_conformance",
-        "response_schema_conformance",
-    )
-]
 
 
 async def document_of(gateway: RunningGateway) -> dict[str, Any]:
@@ -89,38 +72,22 @@ async def test_the_page_runs_nothing_and_asks_nobody_else(gateway: RunningGatewa
 async def test_what_is_answered_is_what_the_document_says(gateway: RunningGateway) -> None:
     """Schemathesis makes requests of the document, good and bad, and holds the answers to it."""
     document = await document_of(gateway)
-    await asyncio.to_thread(_explore, document, gateway.url, gateway.key)
-
-
-def _explore(document: dict[str, Any], url: str, key: str) -> None:
-    schema = cast("Any", schemathesis.openapi.from_dict(document))
-    session = requests.Session()
-    session.trust_env = False
-    for result in schema.get_all_operations():
-        operation = result.ok()
-        if operation.path.startswith("/callsheet.") or operation.path.endswith("/events"):
-            continue  # Connect has tests of its own; a stream has no end of its own
-        if operation.path in ALIKE:
-            continue
-        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-            _explore_operation(operation.as_strategy(mode), url, key, session)
-
-
-def _explore_operation(cases: Any, url: str, key: str, session: requests.Session) -> None:  # noqa: ANN401  # a strategy of cases
-    @given(cases)
-    @settings(
-        max_examples=EXAMPLES,
-        database=None,
-        deadline=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        suppress_health_check=cast("list[HealthCheck]", list(HealthCheck)),
+    # Given a task and a session, so that not all that is asked for is nowhere
+    task_id = await gateway.submit(echo="x")
+    await succeeded(gateway.plane.cell, task_id)
+    session = (await gateway.http.post("/api/v1/sessions")).json()["session_id"]
+    explorer = Explorer(
+        document,
+        url=gateway.url,
+        # A stream that would go on for ever ends, and its first answers are what the document says.
+        headers={"x-api-key": gateway.key, "connect-timeout-ms": "500"},
+        ids={"task_id": task_id, "session_id": session},
     )
-    def explore(case: Any) -> None:  # noqa: ANN401  # a case of whichever schema
-        answer = case.call(base_url=url, headers={"x-api-key": key}, session=session)
-        case.validate_response(answer, checks=CHECKS)
-        if answer.status_code >= 500:
-            assert (answer.status_code, answer.json()["reason"]) == UNAVAILABLE
-
-    with suppress(Unsatisfiable):  # where nothing can be sent, nothing can be wrong with it
-        explore()
+    operations = [each for each in explorer.operations() if each.path not in ALIKE]
+    for operation in operations:
+        is_connect = operation.path.startswith("/callsheet.")
+        examples = CONNECT_EXAMPLES if is_connect else EXAMPLES
+        await asyncio.to_thread(explorer.explore, operation, examples=examples)
+    # Then every route was asked, those of Connect and the streams too
+    asked = {(method.upper(), path) for method, path in explorer.asked}
+    assert asked == {(each.method.upper(), each.path) for each in operations}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -189,6 +190,20 @@ async def test_a_body_that_does_not_come_is_given_up() -> None:
         assert problem_in(answer) == (408, "BODY_TOO_SLOW")
 
 
+async def test_a_body_that_comes_byte_by_byte_is_given_up() -> None:
+    """It is never silent for long, and would hold its place for ever."""
+    async with serving(silence=timedelta(seconds=1)) as (_, server):
+        reader, writer = await dialled(server)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999\r\n\r\n")
+        answer = asyncio.ensure_future(reader.read(65536))
+        async with asyncio.timeout(PATIENCE):
+            while not answer.done():
+                writer.write(b"x")
+                await asyncio.wait({answer}, timeout=SOON.total_seconds() / 2)
+        writer.close()
+        assert answer.result().startswith(b"HTTP/1.1 408 ")
+
+
 async def test_who_reads_nothing_of_an_answer_is_cut_off() -> None:
     async with serving(silence=SOON) as (application, server):
         reader, writer = await dialled(server)
@@ -240,6 +255,17 @@ async def test_more_connections_than_there_may_be_are_turned_away() -> None:
         assert (await answered(third)).startswith(b"HTTP/1.1 200")
         for line in (lines[1], third):
             line[1].close()
+
+
+async def test_an_answer_in_pieces_is_not_held_back() -> None:
+    """Its second piece does not wait until the peer has acknowledged the first."""
+    async with serving() as (_, server):
+        line = await dialled(server)
+        assert (await answered(line)).startswith(b"HTTP/1.1 200")
+        (connection,) = server._uvicorn.server_state.connections  # pyright: ignore[reportPrivateUsage]  # nobody else has its socket
+        own = connection.transport.get_extra_info("socket")
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        line[1].close()
 
 
 async def test_a_trailer_is_no_header() -> None:

@@ -1,8 +1,12 @@
 """Signing in from a browser: a key becomes a ticket in a cookie that no page can read or misuse."""
 
+from datetime import timedelta
+
 import httpx
+import pytest
 
 from callsheet.gateway.credentials import COOKIE
+from callsheet.gateway.plane import Plane
 from callsheet.ledger.keys import revoke_key
 from tests.support.gateways import RunningGateway
 
@@ -29,7 +33,8 @@ async def test_a_key_becomes_a_cookie_that_no_script_can_read(gateway: RunningGa
         assert who["projects"] == ["default"]
         assert sorted(who["roles"]) == ["operate", "read", "submit"]
         assert who["key_id"] == gateway.key.split("_")[1]
-        assert who["expire_time"] is not None
+        assert who["expire_time"] < who["session_end_time"]
+        assert "Max-Age=3600" in cookie
 
 
 async def test_the_cookie_opens_the_api_for_the_gateways_own_pages(
@@ -92,6 +97,87 @@ async def test_signing_out_takes_the_cookie_away(gateway: RunningGateway) -> Non
         assert answer.status_code == 204
         assert COOKIE not in browser.cookies
         assert (await browser.get(SESSION)).status_code == 401
+
+
+async def test_signing_out_ends_the_session_wherever_its_ticket_is(
+    gateway: RunningGateway,
+) -> None:
+    """A copy of the cookie is worth nothing, its streams end, and another session goes on."""
+    task_id = await gateway.submit()
+    async with gateway.client() as browser, gateway.client() as thief, gateway.client() as other:
+        await signed_in(gateway, browser)
+        await signed_in(gateway, other)
+        thief.cookies.set(COOKIE, browser.cookies[COOKIE])
+        async with thief.stream("GET", f"/api/v1/tasks/{task_id}/events") as stream:
+            lines = stream.aiter_lines()
+            assert await anext(lines) == "retry: 1000"
+            answer = await browser.delete(SESSION, headers={"origin": gateway.url})
+            assert answer.status_code == 204
+            rest = [line async for line in lines]
+        assert '"reason":"TICKET_REVOKED"' in rest[-2]
+        answer = await thief.get("/api/v1/tasks")
+        assert (answer.status_code, answer.json()["reason"]) == (401, "TICKET_REVOKED")
+        assert (await other.get("/api/v1/tasks")).status_code == 200
+
+
+async def test_signing_out_of_what_is_over_is_no_error(gateway: RunningGateway) -> None:
+    async with gateway.client() as browser:
+        for ticket in ("ct_over", "ü", gateway.key):
+            headers = {"cookie": f"{COOKIE}={ticket}".encode(), b"origin": gateway.url.encode()}
+            answer = await browser.delete(SESSION, headers=headers)  # pyright: ignore[reportArgumentType]  # bytes, as httpx takes them
+            assert answer.status_code == 204
+            assert "Max-Age=0" in answer.headers["set-cookie"]
+    assert (await gateway.http.get("/api/v1/tasks")).status_code == 200  # the key still stands
+
+
+async def test_a_session_that_could_not_be_ended_is_said_to_go_on(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = Plane("127.0.0.1:1", timeout=timedelta(milliseconds=100))
+    async with gateway.client() as browser:
+        await signed_in(gateway, browser)
+        monkeypatch.setattr(gateway.gateway.plane, "client", nobody.client)
+        answer = await browser.delete(SESSION, headers={"origin": gateway.url})
+        assert answer.status_code == 503
+        assert COOKIE in browser.cookies
+    await nobody.close()
+
+
+async def test_a_session_may_ask_for_less_than_its_key_allows(gateway: RunningGateway) -> None:
+    key = await gateway.new_key(projects=frozenset({"default", "film"}))
+    async with gateway.client() as browser:
+        answer = await browser.post(
+            SESSION, json={"api_key": key, "roles": ["read"], "projects": ["film"]}
+        )
+        assert answer.status_code == 201
+        assert (answer.json()["roles"], answer.json()["projects"]) == (["read"], ["film"])
+        headers = {"origin": gateway.url}
+        answer = await browser.post(
+            "/api/v1/tasks/submit", json={"task_type": "ping"}, headers=headers
+        )
+        assert (answer.status_code, answer.json()["reason"]) == (403, "ROLE_MISSING")
+        answer = await browser.get("/api/v1/tasks", params={"project_id": "default"})
+        assert (answer.status_code, answer.json()["reason"]) == (404, "PROJECT_NOT_FOUND")
+
+
+#: What a key of the role read and the project default cannot be signed in for.
+TOO_MUCH: list[tuple[dict[str, object], int, str]] = [
+    ({"roles": ["read", "operate"]}, 403, "ROLE_MISSING"),
+    ({"projects": ["elsewhere"]}, 404, "PROJECT_NOT_FOUND"),
+    ({"roles": ["admin"]}, 400, "FIELD_INVALID"),
+    ({"roles": "read"}, 400, "FIELD_INVALID"),
+    ({"projects": [7]}, 400, "FIELD_INVALID"),
+    ({"projects": ["a/b"]}, 400, "FIELD_INVALID"),
+]
+
+
+async def test_a_session_never_gets_more_than_its_key_allows(gateway: RunningGateway) -> None:
+    key = await gateway.new_key(roles=frozenset({"read"}))
+    async with gateway.client() as browser:
+        for asked, status, reason in TOO_MUCH:
+            answer = await browser.post(SESSION, json={"api_key": key, **asked})
+            assert (answer.status_code, answer.json()["reason"]) == (status, reason), asked
+            assert COOKIE not in browser.cookies
 
 
 async def test_a_wrong_key_signs_nobody_in(gateway: RunningGateway) -> None:

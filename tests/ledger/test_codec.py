@@ -31,6 +31,7 @@ from callsheet.ledger.events import (
     AttemptReturned,
     AttemptStarted,
     CancelRequested,
+    CheckpointSaved,
     ContextRetrieved,
     Event,
     MediaRegistered,
@@ -45,6 +46,7 @@ from callsheet.ledger.model import (
     NO_TIME,
     NO_USAGE,
     Backoff,
+    Checkpoint,
     Failure,
     FailureReason,
     Knowledge,
@@ -131,6 +133,15 @@ contexts = st.builds(
     st.lists(st.builds(Knowledge, texts, texts, scores), max_size=3).map(tuple),
     st.lists(st.builds(SimilarTask, texts, texts, texts, texts, scores), max_size=3).map(tuple),
 )
+checkpoints = st.builds(
+    Checkpoint,
+    texts,
+    texts,
+    counts,
+    st.integers(0, (1 << 32) - 1),
+    st.integers(0, (1 << 32) - 1),
+    st.integers(0, (1 << 32) - 1),
+)
 usages = st.builds(Usage, amounts, amounts, amounts, amounts, counts, counts, counts)
 
 steps = st.integers(0, (1 << 32) - 1)
@@ -155,6 +166,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(CancelRequested, texts),
     st.builds(TaskSucceeded, attempts, outputs(), usages, st.none() | qualities, texts),
     st.builds(ContextRetrieved, attempts, contexts),
+    st.builds(CheckpointSaved, attempts, checkpoints),
     st.builds(TaskFailed, attempts, failures),
     st.builds(TaskCancelled, texts),
     st.builds(MediaRegistered, media),
@@ -266,6 +278,7 @@ def following(draw: st.DrawFn, task: Task) -> Event:
                     quality=draw(st.none() | qualities),
                 ),
                 ContextRetrieved(attempt, draw(contexts)),
+                CheckpointSaved(attempt, draw(checkpoints)),
                 machine.fail(
                     task, attempt=attempt, failure=failure, backoff=backoff, jitter=jitter
                 ),

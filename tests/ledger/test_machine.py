@@ -1,7 +1,7 @@
 """The rules, on their own."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import strategies as st
@@ -14,9 +14,9 @@ from callsheet.ledger.events import (
     AttemptFailed,
     AttemptReturned,
     CancelRequested,
+    CheckpointSaved,
     ContextRetrieved,
     Event,
-    MediaRegistered,
     TaskCancelled,
     TaskFailed,
     TaskSucceeded,
@@ -24,49 +24,27 @@ from callsheet.ledger.events import (
 from callsheet.ledger.model import (
     FINAL,
     NEXT_STATES,
-    Backoff,
+    Checkpoint,
     Failure,
     FailureReason,
     Knowledge,
     Quality,
-    RegisteredMedia,
     Submission,
     Task,
     TaskContext,
     TaskState,
     Usage,
 )
-
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-LEASE = timedelta(seconds=15)
-BACKOFF = Backoff(timedelta(seconds=10), 2.0, timedelta(seconds=60))
-SUBMISSION = Submission(
-    project="default",
-    task_type="ping",
-    spec=b"",
-    queue="system",
-    priority=5,
-    max_attempts=3,
-    time_limit=timedelta(seconds=60),
+from tests.support.machine_steps import (
+    BACKOFF,
+    LEASE,
+    NOON,
+    SUBMISSION,
+    after,
+    failed,
+    pending,
+    started,
 )
-
-
-def pending() -> Task:
-    return machine.evolve(None, machine.submit(SUBMISSION), time=NOON, task_id="t-1")
-
-
-def after(task: Task, event: Event | None) -> Task:
-    assert event is not None
-    return machine.evolve(task, event, time=NOON)
-
-
-def started(task: Task) -> Task:
-    return after(task, machine.start(task, worker="w", device="cpu", lease=LEASE))
-
-
-def failed(task: Task, reason: FailureReason, jitter: float = 0.5) -> Event:
-    failure = Failure(reason, "because")
-    return machine.fail(task, attempt=task.attempt, failure=failure, backoff=BACKOFF, jitter=jitter)
 
 
 @pytest.fixture
@@ -104,26 +82,6 @@ def test_a_final_task_refuses_every_command(running: Task, state: TaskState) -> 
     for command in commands:
         with pytest.raises((IllegalTransition, LeaseLost)):
             command()
-
-
-def test_what_a_media_library_has_of_a_task_is_noted_once_and_changes_nothing_else(
-    running: Task,
-) -> None:
-    media = (RegisteredMedia("s3://films/a.png", "7"),)
-    ended = after(running, TaskSucceeded(1, b"output", Usage()))
-    noted = machine.evolve(ended, MediaRegistered(media), time=NOON + timedelta(hours=1))
-    assert machine.register_media(ended, media) == MediaRegistered(media)
-    assert machine.register_media(ended, ()) is None
-    assert machine.register_media(noted, media) is None
-    assert (noted.media, noted.sequence) == (media, ended.sequence + 1)
-    assert (noted.state, noted.output, noted.end_time) == (ended.state, ended.output, NOON)
-
-
-@pytest.mark.parametrize("state", [state for state in TaskState if state != TaskState.SUCCEEDED])
-def test_only_a_task_that_succeeded_has_media(running: Task, state: TaskState) -> None:
-    task = replace(running, state=state)
-    with pytest.raises(IllegalTransition):
-        machine.register_media(task, (RegisteredMedia("s3://films/a.png", "7"),))
 
 
 def test_every_reason_has_one_strategy() -> None:
@@ -176,6 +134,29 @@ def test_the_attempt_limit_counts_failures_and_not_hand_backs() -> None:
     # Then only the last one is final
     assert outcomes == [AttemptFailed, AttemptFailed, TaskFailed]
     assert (task.attempt, task.failures, task.state) == (8, 2, TaskState.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("reason", "attempts"),
+    [
+        (FailureReason.INVALID_INPUT, 1),
+        (FailureReason.MODEL_NOT_FOUND, 1),
+        (FailureReason.OUT_OF_MEMORY, 2),
+        (FailureReason.DEVICE_LOST, 3),
+        (FailureReason.INTERNAL, 5),
+    ],
+)
+def test_a_reason_says_how_many_attempts_are_worth_making(
+    reason: FailureReason, attempts: int
+) -> None:
+    task = pending()
+    task = replace(task, submission=replace(task.submission, max_attempts=5))
+    for _ in range(attempts - 1):
+        task = started(task)
+        event = failed(task, reason)
+        assert isinstance(event, AttemptFailed)
+        task = after(task, event)
+    assert isinstance(failed(started(task), reason), TaskFailed)
 
 
 def test_a_lost_worker_costs_no_wait(running: Task) -> None:
@@ -253,22 +234,7 @@ def test_only_a_failed_or_cancelled_task_is_retried(running: Task) -> None:
 
 
 CONTEXT = TaskContext((Knowledge("a", "the fox is red", 0.5),))
-
-
-def test_what_is_known_is_of_one_attempt(running: Task) -> None:
-    retrieved = machine.note_context(running, attempt=1, context=CONTEXT)
-    task = after(running, retrieved)
-    assert (task.context, task.context_time, task.state) == (CONTEXT, NOON, TaskState.RUNNING)
-    # A second time changes nothing, and the next attempt begins without it.
-    assert machine.note_context(task, attempt=1, context=CONTEXT) is None
-    task = started(after(task, failed(task, FailureReason.INTERNAL)))
-    assert (task.context, task.context_time) == (None, None)
-
-
-def test_only_the_running_attempt_may_note_what_is_known(running: Task) -> None:
-    for task, attempt in ((pending(), 1), (running, 2), (running, 0)):
-        with pytest.raises(LeaseLost):
-            machine.note_context(task, attempt=attempt, context=CONTEXT)
+CHECKPOINT = Checkpoint("k", "d", 3, step=4, of=8)
 
 
 def test_a_waiting_task_may_be_answered_with_an_output_that_was_made(running: Task) -> None:
@@ -338,6 +304,13 @@ class TaskLife(RuleBasedStateMachine):
         attempt = self.task.attempt - behind
         self.happen(lambda: machine.note_context(self.task, attempt=attempt, context=CONTEXT))
 
+    @rule(behind=st.integers(0, 1), step=st.integers(0, 2))
+    def save_checkpoint(self, behind: int, step: int) -> None:
+        attempt, checkpoint = self.task.attempt - behind, replace(CHECKPOINT, step=step)
+        self.happen(
+            lambda: machine.save_checkpoint(self.task, attempt=attempt, checkpoint=checkpoint)
+        )
+
     @rule()
     def hand_back(self) -> None:
         self.happen(lambda: machine.hand_back(self.task, attempt=self.task.attempt, reason=""))
@@ -365,6 +338,11 @@ class TaskLife(RuleBasedStateMachine):
         noted = [fact for fact in self.facts if isinstance(fact, ContextRetrieved)]
         if self.task.context is not None:
             assert noted[-1].attempt == self.task.attempt
+
+    @invariant()
+    def a_checkpoint_is_the_newest_and_gone_at_the_end(self) -> None:
+        kept = [fact.checkpoint for fact in self.facts if isinstance(fact, CheckpointSaved)]
+        assert self.task.checkpoint == (kept[-1] if kept and not self.task.is_final else None)
 
     @invariant()
     def sequences_have_no_gaps(self) -> None:

@@ -68,7 +68,7 @@ async def test_a_task_taken_a_moment_ago_waits_for_nothing(plane: Cell) -> None:
 async def test_queues_tell_what_waits_and_who_serves(plane: Cell) -> None:
     await plane.ledger.submit(OWNER, ping())
     await _alive(plane, "w-1", "system")
-    gpu, system = await _overview(plane).queues(OWNER)
+    gpu, *_, system = await _overview(plane).queues(OWNER)
     assert (gpu.name, gpu.ready, gpu.oldest_wait, gpu.workers) == ("gpu", 0, None, 0)
     assert (system.name, system.ready, system.workers) == ("system", 1, 1)
     assert (system.slots, system.busy_slots) == (4, 1)

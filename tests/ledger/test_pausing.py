@@ -116,7 +116,7 @@ async def test_a_task_says_that_every_worker_it_could_have_is_paused(plane: Cell
     task = await plane.ledger.submit(OWNER, ping())
     await _alive(plane, Worker(id="w-1", queues=["system"], paused=True))
     assert await overview(plane).why(task) == Wait(WaitReason.PAUSED, 0)
-    _, system = await overview(plane).queues(OWNER)
+    *_, system = await overview(plane).queues(OWNER)
     assert system.workers == 0
     await _alive(plane, Worker(id="w-2", queues=["system"]))
     assert await overview(plane).why(task) == Wait(WaitReason.BUSY, 0)

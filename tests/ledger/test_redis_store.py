@@ -108,7 +108,7 @@ async def live_through_everything(plane: Cell) -> None:
 
 
 async def count_and_recognise(redis: Redis, strict: StrictConnection, cell: str) -> None:
-    """Have performance counted and reported, and a ticket made and recognised."""
+    """Have performance counted and reported, and a ticket made, recognised and revoked."""
     keys, seen = Keys(cell), Tally()
     seen.look(1_900_000_000_000_000, "system", ready=1, slots=2, busy=1)
     await Counters(strict, keys).add(seen, after="", up_to="1-0")
@@ -121,7 +121,8 @@ async def count_and_recognise(redis: Redis, strict: StrictConnection, cell: str)
     ticket, _ = await known.make_ticket(
         principal, time_to_live=LEASE, roles=frozenset(), projects=frozenset()
     )
-    await known.recognise(ticket)
+    shown = await known.recognise(ticket)
+    await known.revoke_ticket(shown)
 
 
 async def answer_by_reuse(plane: Cell) -> None:

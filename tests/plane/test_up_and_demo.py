@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from PIL import Image
 
@@ -37,10 +38,19 @@ def up(environment: Mapping[str, str]) -> Generator[dict[str, Any]]:
             assert process.wait(SECONDS) == 0
 
 
-def run(*command: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, environment: Mapping[str, str], seconds: float = SECONDS
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS
+        command, env=environment, capture_output=True, text=True, check=False, timeout=seconds
     )
+
+
+def shown(file: str) -> tuple[list[str], int]:
+    """Return what streams a video has, and how many pictures are decoded from it."""
+    with av.open(file, "r") as container:
+        kinds = [stream.type for stream in container.streams]
+        return kinds, sum(1 for _ in container.decode(container.streams.video[0]))
 
 
 @pytest.fixture
@@ -109,3 +119,29 @@ def test_the_demo_tells_one_task_from_submit_to_signed_webhook(
     with Image.open(summary["artifact"]) as image:
         image.load()
         assert image.format == "PNG"
+
+
+def test_the_media_demo_makes_a_film_whose_video_survives_its_runner(
+    environment: dict[str, str],
+) -> None:
+    done = run(*CALLSHEETD, "demo-media", environment=environment, seconds=2 * SECONDS)
+    assert done.returncode == 0, done.stderr
+    # Given that what rendered the video was killed, once, with a part of it done
+    assert (
+        len(re.findall(r"^killed      runner \d+, with signal 9$", done.stdout, re.MULTILINE)) == 1
+    )
+    assert re.search(r"^fact \d+ +attempt failed: ", done.stdout, re.MULTILINE)
+    assert re.search(r"^preview     WebP, 256 x \d+, \d+ bytes$", done.stdout, re.MULTILINE)
+    # When all is done, then the last line names what there is
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert set(summary) == {"image", "video", "audio", "film", "previews", "resumed"}
+    assert summary["resumed"] is True
+    assert summary["previews"] > 0
+    # And the film shows the video's pictures, with the sound beside them
+    with Image.open(summary["image"]) as image:
+        image.load()
+        assert image.size == (192, 128)
+    with av.open(summary["audio"], "r") as audio:
+        assert [stream.type for stream in audio.streams] == ["audio"]
+    assert shown(summary["video"]) == (["video"], 25)
+    assert shown(summary["film"]) == (["video", "audio"], 25)

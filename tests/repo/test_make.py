@@ -10,6 +10,7 @@ from tests.repo.tree import REPOSITORY, files, relative
 TARGETS: Final = (
     "setup",
     "demo",
+    "demo-media",
     "up",
     "doctor",
     "test",
@@ -19,6 +20,7 @@ TARGETS: Final = (
     "dashboard",
     "screenshots",
     "bench",
+    "bench-gpu",
     "chaos",
     "mutants",
     "fuzz",

@@ -12,7 +12,7 @@ import pytest
 
 from callsheet.client.cli.parser import build_parser
 from callsheet.ledger.model import FINAL, NEXT_STATES, TaskState
-from callsheet.runtime.models import load_catalogue
+from callsheet.runtime.catalogue_file import load_catalogue
 from tests.support.any_ports import ANY_PORTS
 
 ROOT = Path(__file__).parents[2]

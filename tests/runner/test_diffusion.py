@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from callsheet.runner.context import HandlerFailure, LoadedPipeline, TaskStopped
+from callsheet.runner.add_ons import AddOnFiles
+from callsheet.runner.context import HandlerFailure
 from callsheet.runner.diffusion import DiffusionEngine
-from callsheet.runner.pipelines import Pipelines
+from callsheet.runner.pipelines import Pipelines, Warm
+from callsheet.runner.rendering import Mode, RenderRequest
 from callsheet.runner.schedulers import CHOICES, matches_flow
-from callsheet.runner.tiny_model import tiny_model_folder
-from callsheet.runtime.models import BUILT_IN, Catalogue, Model
+from callsheet.runner.tiny.folders import built_in_folder
+from callsheet.runtime.families import Family
+from callsheet.runtime.models import BUILT_IN, TINY_RANDOM, Catalogue, Model
 from callsheet.tasks.v1.generate_image_pb2 import (
     SCHEDULER_EULER,
     SCHEDULER_EULER_ANCESTRAL,
@@ -27,6 +30,7 @@ from callsheet.v1.task_pb2 import (
     FAILURE_REASON_MODEL_NOT_FOUND,
     FAILURE_REASON_UNAVAILABLE,
 )
+from tests.support.rendering import Controls, contents, item, request_of
 
 # What the libraries warn of is theirs to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -38,13 +42,13 @@ FLOW = '{"_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version":
 @pytest.fixture(scope="module")
 def tiny_folder(cache_dir: Path) -> Path:
     """The folder of the tiny model; not to be changed."""
-    return tiny_model_folder(cache_dir)
+    return built_in_folder(TINY_RANDOM, cache_dir=cache_dir)
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_folder: Path) -> LoadedPipeline:
+def tiny(tiny_folder: Path) -> Warm:
     """The tiny model, loaded as every other is."""
-    return DiffusionEngine("cpu").load(BUILT_IN, folder=tiny_folder)
+    return loaded(BUILT_IN, tiny_folder)
 
 
 @pytest.fixture
@@ -57,6 +61,11 @@ def subprocess_of(code: str, argument: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-c", code, str(argument)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
+
+
+def loaded(model: Model, folder: Path) -> Warm:
+    files = AddOnFiles(Catalogue({model.name: model}, default=""), cache_dir=folder)
+    return DiffusionEngine("cpu").load(model, folder=folder, files=files)
 
 
 def local(path: Path) -> Model:
@@ -72,28 +81,8 @@ def pipelines(model: Model, tmp_path: Path, *, device: str = "cpu") -> Pipelines
     return Pipelines(catalogue, device=device, cache_dir=tmp_path, most_host_bytes=2**30)
 
 
-def pixels(
-    pipeline: LoadedPipeline,
-    prompt: str = "a fox",
-    *,
-    seed: int = 1,
-    scheduler: Scheduler.ValueType = SCHEDULER_UNSPECIFIED,
-    steps: int = 3,
-    on_step: Callable[[int, int], None] = lambda _, __: None,
-) -> tuple[str, bytes]:
-    rendered = pipeline.render(
-        prompt,
-        negative_prompt="",
-        width=64,
-        height=128,
-        steps=steps,
-        guidance_scale=5.0,
-        seed=seed,
-        scheduler=scheduler,
-        on_step=on_step,
-    )
-    assert rendered.image.size == (64, 128)
-    return rendered.scheduler, rendered.image.tobytes()
+def request(**other: object) -> RenderRequest:
+    return replace(request_of(Family.SDXL, Mode.TEXT_TO_IMAGE), **other)
 
 
 def test_every_scheduler_of_the_contract_is_one_of_diffusers() -> None:
@@ -101,54 +90,37 @@ def test_every_scheduler_of_the_contract_is_one_of_diffusers() -> None:
 
 
 @pytest.mark.parametrize("scheduler", Scheduler.values())
-@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("steps", [1, 3])
 def test_every_scheduler_draws_the_same_image_twice(
-    tiny: LoadedPipeline, scheduler: Scheduler.ValueType, steps: int
+    tiny: Warm, scheduler: Scheduler.ValueType, steps: int
 ) -> None:
     """In between comes another scheduler, whose state must not matter."""
-    first = pixels(tiny, scheduler=scheduler, steps=steps)
-    pixels(tiny, scheduler=SCHEDULER_EULER_ANCESTRAL, steps=2)
-    assert pixels(tiny, scheduler=scheduler, steps=steps) == first
+    asked = request(scheduler=scheduler, steps=steps)
+    first = tiny.render(asked, Controls())
+    tiny.render(request(scheduler=SCHEDULER_EULER_ANCESTRAL, steps=2), Controls())
+    again = tiny.render(asked, Controls())
+    assert contents(again) == contents(first)
     own = "EulerDiscreteScheduler"
-    assert first[0] == (CHOICES[scheduler].class_name if scheduler in CHOICES else own)
+    name = CHOICES[scheduler].class_name if scheduler in CHOICES else own
+    assert (first.scheduler, again.scheduler) == (name, name)
 
 
-def test_seed_and_prompt_change_the_image(tiny: LoadedPipeline) -> None:
-    images = {
-        pixels(tiny, "a fox", seed=1)[1],
-        pixels(tiny, "a fox", seed=2)[1],
-        pixels(tiny, "a hen", seed=1)[1],
-    }
-    assert len(images) == 3
+def test_seed_and_prompt_change_the_image(tiny: Warm) -> None:
+    first = item(Mode.TEXT_TO_IMAGE)
+    items = (first, replace(first, seed=2), replace(first, prompt="a hen"))
+    assert len({*contents(tiny.render(request(items=items), Controls()))}) == 3
 
 
-def test_the_largest_seed_is_a_seed(tiny: LoadedPipeline) -> None:
-    assert pixels(tiny, seed=2**53 - 1) == pixels(tiny, seed=2**53 - 1)
-
-
-def test_every_step_is_told(tiny: LoadedPipeline) -> None:
-    steps: list[tuple[int, int]] = []
-    pixels(tiny, steps=4, on_step=lambda step, of: steps.append((step, of)))
-    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
-
-
-def test_a_pipeline_stopped_in_a_step_draws_the_same_afterwards(tiny: LoadedPipeline) -> None:
-    before = pixels(tiny)
-
-    def stop(step: int, of: int) -> None:
-        if step == 2:
-            raise TaskStopped
-
-    with pytest.raises(TaskStopped):
-        pixels(tiny, on_step=stop)
-    assert pixels(tiny) == before
+def test_the_largest_seed_is_a_seed(tiny: Warm) -> None:
+    asked = request(items=(replace(item(Mode.TEXT_TO_IMAGE), seed=2**53 - 1),))
+    assert len({contents(tiny.render(asked, Controls()))[0] for _ in range(2)}) == 1
 
 
 def test_two_runners_may_build_the_tiny_model_at_once(tmp_path: Path, tiny_folder: Path) -> None:
     code = (
-        "import sys, pathlib; from callsheet.runner.tiny_model import tiny_model_folder;"
+        "import sys, pathlib; from callsheet.runner.tiny.folders import built_in_folder;"
         " import torch, diffusers; print(flush=True); sys.stdin.readline();"
-        " tiny_model_folder(pathlib.Path(sys.argv[1]))"
+        " built_in_folder('tiny-random', cache_dir=pathlib.Path(sys.argv[1]))"
     )
     # Given two processes that have imported all they need
     with subprocess_of(code, tmp_path) as first, subprocess_of(code, tmp_path) as second:
@@ -239,9 +211,9 @@ def test_a_flow_matching_model_takes_no_foreign_scheduler(copy: Path) -> None:
     index.write_text(
         index.read_text().replace("EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler")
     )
-    flowing = DiffusionEngine("cpu").load(local(copy), folder=copy)
+    flowing = loaded(local(copy), copy)
     with pytest.raises(HandlerFailure, match="takes no scheduler but its own Flow") as caught:
-        pixels(flowing, scheduler=SCHEDULER_EULER)
+        flowing.render(request(scheduler=SCHEDULER_EULER), Controls())
     assert caught.value.reason == FAILURE_REASON_INVALID_INPUT
 
 

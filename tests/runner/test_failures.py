@@ -13,6 +13,7 @@ from callsheet.runner.failures import (
 )
 from callsheet.v1.task_pb2 import (
     FAILURE_REASON_ARTIFACT_STORE,
+    FAILURE_REASON_DEVICE_LOST,
     FAILURE_REASON_INTERNAL,
     FAILURE_REASON_INVALID_INPUT,
     FAILURE_REASON_OUT_OF_MEMORY,
@@ -35,6 +36,11 @@ class AcceleratorError(RuntimeError):
         (HandlerFailure(FAILURE_REASON_INVALID_INPUT, "no"), FAILURE_REASON_INVALID_INPUT, "no"),
         (ArtifactStoreError("disk full"), FAILURE_REASON_ARTIFACT_STORE, "disk full"),
         (MemoryError(), FAILURE_REASON_OUT_OF_MEMORY, "MemoryError"),
+        (
+            AcceleratorError("an illegal memory access"),
+            FAILURE_REASON_DEVICE_LOST,
+            "AcceleratorError: an illegal memory access",
+        ),
         (
             OutOfMemoryError("CUDA out of memory"),
             FAILURE_REASON_OUT_OF_MEMORY,

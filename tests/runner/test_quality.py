@@ -14,7 +14,8 @@ from callsheet.runner.agreement import PromptAgreement
 from callsheet.runner.handlers import options_of
 from callsheet.runner.pipelines import Pipelines
 from callsheet.runner.quality import MEASURES, PROMPT_AGREEMENT, Agreement, quality_of
-from callsheet.runtime.models import AgreementModel, load_catalogue
+from callsheet.runtime.catalogue_file import load_catalogue
+from callsheet.runtime.models import AgreementModel
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput, GenerateImageOutput
 from callsheet.tasks.v1.ping_pb2 import PingInput, PingOutput
 from callsheet.v1.task_pb2 import Quality

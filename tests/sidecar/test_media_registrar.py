@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from callsheet.artifacts.store import ArtifactStore
+from callsheet.tasks.v1.artifact_pb2 import ARTIFACT_ROLE_THUMBNAIL
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageOutput
 from tests.support.eventually import eventually
 from tests.support.faulty_payload import FaultyPayload
@@ -61,6 +62,22 @@ async def test_media_are_noted_with_their_task(webhooks: WebhookCell, store: Art
         assert document.fields["sourceHash"].startswith("default:sha256:")
         assert document.fields["taskId"] == task.id
         assert document.fields["sourceUrl"] == media.uri
+
+
+async def test_what_goes_with_an_artifact_is_not_registered(
+    webhooks: WebhookCell, store: ArtifactStore
+) -> None:
+    async with FaultyPayload() as payload:
+        task = await webhooks.submitted("")
+        image, small = (stored(store, task, picture()) for _ in range(2))
+        small.role = ARTIFACT_ROLE_THUMBNAIL
+        output = GenerateImageOutput(images=[image], thumbnails=[small])
+        task = await to_register(webhooks, await webhooks.ended(task, output=output))
+        async with registering(webhooks, store, payload):
+            noted = await with_media(webhooks, task)
+            await eventually(lambda: is_done(webhooks))
+    assert [each.uri for each in noted.media] == [image.uri]
+    assert len(payload.documents) == 1
 
 
 async def test_trouble_that_passes_is_borne_by_the_schedule(

@@ -15,36 +15,59 @@ from google.protobuf.descriptor import (
 )
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from grpc import StatusCode
 
 import callsheet.v1
-from callsheet.v1.task_service_pb2 import CancelTaskRequest
+from callsheet.v1.task_service_pb2 import CancelTaskRequest, SubmitTasksResponse
 from tests.support.controls import Client
 
 _PACKAGE: Final = "callsheet."
 _STRINGS: Final = frozenset({FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES})
 
+#: An upload to the project that requests are about when they name none.
+UPLOAD: Final = f"projects/default/uploads/{'0' * 32}.png"
+
 #: What a message needs at least, beside what is asked about it; `{task_id}` is the caller's own.
 _LEAST: Final[dict[str, dict[str, str]]] = {
     "Callback": {"url": "https://example.com/hook"},
     "CancelTaskRequest": {"task_id": "{task_id}"},
+    "ControlNetUse": {"name": "tiny-sdxl-controlnet"},  # of the default model's family
     "DrainWorkerRequest": {"worker_id": "nobody"},
+    "EditImageInput": {"prompt": "a lighthouse"},
+    "GenerateAudioInput": {"prompt": "waves"},
     "GenerateImageInput": {"prompt": "a lighthouse"},
+    "GenerateVideoInput": {"prompt": "a lighthouse"},
     "GetTaskRequest": {"task_id": "{task_id}"},
+    "ImageItem": {"prompt": "a lighthouse"},
+    "LoraUse": {"name": "tiny-sdxl-lora"},
+    "MediaReference": {"uri": UPLOAD},
     "PauseQueueRequest": {"queue": "system"},
     "PauseWorkerRequest": {"worker_id": "nobody"},
     "ResumeQueueRequest": {"queue": "system"},
     "ResumeWorkerRequest": {"worker_id": "nobody"},
     "RetryTaskRequest": {"task_id": "{task_id}"},
+    "SynthesizeSpeechInput": {"text": "good morning"},
     "TaskReplay": {"task_id": "{task_id}"},
+    "VideoStyle": {"prompt": "a lighthouse"},
     "WaitTaskRequest": {"task_id": "{task_id}"},
     "WatchTaskRequest": {"task_id": "{task_id}"},
 }
 #: Messages and choices that must be there, by the message that needs them.
 _CHOICES: Final[dict[str, str]] = {
+    "AudioTrack": "audio",
+    "ControlNetUse": "image",
+    "EditAudioInput": "tracks",
+    "EditImageInput": "image",
+    "EditVideoInput": "clips",
+    "GenerateImagesInput": "items",
     "ReplayDeliveriesRequest": "filter",
+    "Soundtrack": "audio",
     "SubmitTaskRequest": "spec",
     "SubmitTasksRequest": "requests",
     "TaskSpec": "ping",
+    "UpscaleImageInput": "image",
+    "VideoClip": "video",
+    "VideoOverlay": "image",
 }
 
 
@@ -172,6 +195,11 @@ def put(message: Message, path: str, value: object, *, task_id: str = "") -> Non
         setattr(holder, name, value)
 
 
+def least_of(field: FieldDescriptor) -> Message:
+    """Return a message of the field's type that nothing is wrong with."""
+    return _least(GetMessageClass(message_of(field))(), "")
+
+
 async def own_task(client: Client, call: str, *, project: str = "") -> str:
     """Return a task of the caller's own that the call can be about: final, or to be cancelled."""
     request = cast("Any", request_of("TaskService/SubmitTask", task_id=""))
@@ -189,3 +217,14 @@ async def answer(client: Client, call: str, request: Message) -> bytes:
     if CALLS[call].server_streaming:
         return cast("bytes", await client.raw_stream(call, content))
     return await client.raw(call, content)
+
+
+def refused_in(response: Message) -> tuple[StatusCode, str] | None:
+    """Return how the one submission of a batch was refused; None: none was."""
+    if isinstance(response, SubmitTasksResponse):
+        for result in response.results:
+            if result.HasField("refusal"):
+                number = result.refusal.code
+                code = next(code for code in StatusCode if code.value[0] == number)
+                return code, result.refusal.reason
+    return None

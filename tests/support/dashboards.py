@@ -1,4 +1,4 @@
-"""A whole plane with its gateway, and a browser that is signed in to the dashboard."""
+"""A whole plane with its gateway and a brain, and a browser that is signed in to the dashboard."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -7,6 +7,7 @@ from pathlib import Path
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from callsheet.client import AsyncTaskClient
+from tests.support.brains import SmallBrainProcess
 from tests.support.browsers import PATIENCE_MS, Overheard, running_chromium, sign_in
 from tests.support.planes import Plane, free_address, whole_plane
 
@@ -14,8 +15,11 @@ from tests.support.planes import Plane, free_address, whole_plane
 class Stage:
     """The plane, the gateway before it, and the page that a person looks at."""
 
-    def __init__(self, plane: Plane, browser: Browser, address: str) -> None:
+    def __init__(
+        self, plane: Plane, browser: Browser, address: str, *, brain: SmallBrainProcess
+    ) -> None:
         self.plane = plane
+        self.brain = brain
         self.browser = browser
         self.address = address
         self.overheard = Overheard()
@@ -58,16 +62,23 @@ class Stage:
 
 @asynccontextmanager
 async def running_stage(folder: Path, *, cache: Path) -> AsyncGenerator[Stage]:
-    """Yield a stage: every process of a plane, the gateway, and a Chromium."""
+    """Yield a stage: every process of a plane, the gateway, a brain, and a Chromium."""
     expect.set_options(timeout=PATIENCE_MS)
     address = free_address()
-    async with whole_plane(folder, cache=cache) as plane:
-        plane.environment = {
-            **plane.environment,
-            "CALLSHEET_GATEWAY_ADDRESS": address,
-            "CALLSHEET_HEALTH_ADDRESS": "127.0.0.1:0",
-            "CALLSHEET_DOCS_ADDRESS": "127.0.0.1:0",
-        }
-        plane.start_room("gateway")
-        async with running_chromium() as browser:
-            yield Stage(plane, browser, address)
+    brain_folder = folder / "small-brain"
+    brain_folder.mkdir(parents=True)
+    brain = SmallBrainProcess(brain_folder)
+    await brain.start()
+    variables = {
+        "BRAIN_WS_URL": brain.url,
+        "CALLSHEET_GATEWAY_ADDRESS": address,
+        "CALLSHEET_HEALTH_ADDRESS": "127.0.0.1:0",
+        "CALLSHEET_DOCS_ADDRESS": "127.0.0.1:0",
+    }
+    try:
+        async with whole_plane(folder, cache=cache, variables=variables) as plane:
+            plane.start_room("gateway")
+            async with running_chromium() as browser:
+                yield Stage(plane, browser, address, brain=brain)
+    finally:
+        brain.kill()

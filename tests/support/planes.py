@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 from redis.asyncio import Redis
@@ -23,6 +24,7 @@ PROJECT = "default"
 MASTER_KEY = "a master key for tests, 32 or more"
 SECRET = webhook_secret(MASTER_KEY.encode(), PROJECT, 1)
 LEASE = timedelta(seconds=3)
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
 class Plane:
@@ -96,9 +98,12 @@ class Plane:
 
 
 @asynccontextmanager
-async def whole_plane(folder: Path, *, cache: Path, queues: str = "") -> AsyncGenerator[Plane]:
-    """A plane that runs, ended at the end."""
+async def whole_plane(
+    folder: Path, *, cache: Path, queues: str = "", variables: Mapping[str, str] = NO_VARIABLES
+) -> AsyncGenerator[Plane]:
+    """A plane that runs, with more variables in its environment, ended at the end."""
     plane = Plane(folder, cache=cache)
+    plane.environment = {**plane.environment, **variables}
     try:
         await plane.start(queues=queues)
         yield plane

@@ -4,6 +4,7 @@ A rule that nobody here knows raises KeyError: its cases have to be written firs
 """
 
 import math
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from buf.validate import validate_pb2
-from tests.support.contract import InputField, is_map
+from tests.support.contract import UPLOAD, InputField, is_map
 
 _SECOND: Final = 1_000_000_000
 #: The seconds of the first and the last Timestamp there is.
@@ -50,6 +51,14 @@ def _url(length: int) -> str:
     return start + "x" * (length - len(start))
 
 
+def _reference(length: int) -> str:
+    if length < len(UPLOAD):
+        return UPLOAD[-length:]  # too short to be one, and refused for that
+    return "x" * (length - len(UPLOAD) - 1) + "/" * (length > len(UPLOAD)) + UPLOAD
+
+
+_NAMES: Final = ("-a", ".a", "../a", "A", "a/b", "a\n")
+
 #: What the contract's patterns take and refuse.
 FORMS: Final[Mapping[str, Form]] = {
     "": Form(lambda length: "ß" * length, ()),  # two bytes a character: characters are counted
@@ -63,19 +72,35 @@ FORMS: Final[Mapping[str, Form]] = {
     "^[a-z][a-z0-9_]*$": Form(lambda length: "t" * length, ("", "A", "1a", "a-b", "a\n")),
     "^[!-~]*$": Form(lambda length: "~" * length, (" ", "a b", "\x7f", "ä", "a\n", "\t")),
     "^([a-z][a-z0-9_]*)?$": Form(lambda length: "t" * length, ("A", "1a", "a-b", "a\n")),
-    "^([a-z0-9][a-z0-9._-]*)?$": Form(
-        lambda length: "m" * length, ("-a", ".a", "../a", "A", "a/b", "a\n")
+    "^([a-z0-9][a-z0-9._-]*)?$": Form(lambda length: "m" * length, _NAMES),
+    "^[a-z0-9][a-z0-9._-]*$": Form(lambda length: "m" * length, ("", *_NAMES)),
+    "^([a-z]{2,3}(-[a-z0-9]+)*)?$": Form(
+        lambda length: "en-" + "a" * (length - 3), ("e", "EN", "en-", "en_gb", "../en", "en\n")
+    ),
+    r"^([!-~]*/)?projects/[a-zA-Z0-9][a-zA-Z0-9_-]*/(tasks/[0-9a-f-]{36}/[1-9][0-9]*-|uploads/)"
+    r"[0-9a-f]{32}\.[a-z0-9]+$": Form(
+        _reference,
+        (
+            "",
+            "/etc/passwd",
+            "https://example.com/a.png",
+            f"{UPLOAD}\n",
+            f" {UPLOAD}",
+            f"{UPLOAD}/..",
+            UPLOAD.replace("default", ".."),
+            UPLOAD.replace("uploads", "uploads/.."),
+            UPLOAD.replace("uploads", "secrets"),
+            UPLOAD.replace("0", "g"),
+            UPLOAD.replace("0", "A"),
+        ),
     ),
     r"^https?://[^\s/?#]+([/?#]\S*)?$": Form(
         _url, ("", "https://", "https:///x", "ftp://a/", "https://a b/", "https://a/\n", "//a")
     ),
 }
 
-#: By the id of a rule in CEL: a number that all good ones are multiples of.
-STEPS: Final[Mapping[str, int]] = {
-    "generate_image.width.multiple_of_8": 8,
-    "generate_image.height.multiple_of_8": 8,
-}
+#: The id of a rule in CEL ends in the number that all good ones are multiples of.
+_MULTIPLE: Final = re.compile(r"\.multiple_of_(\d+)$")
 
 _NOT_UUIDS: Final = (
     "x",
@@ -146,7 +171,7 @@ def _text_cases(rules: validate_pb2.StringRules) -> Iterator[tuple[str, str, boo
 def _numbers(place: InputField, rules: Message, all_rules: Message) -> Iterator[Case]:
     step = 1
     for rule in cast("validate_pb2.FieldRules", all_rules).cel:
-        step = STEPS[rule.id]
+        step = _step(rule)
     for rule, value in listed(rules):
         if rule == "finite":
             for odd in (math.nan, math.inf, -math.inf):
@@ -166,13 +191,21 @@ def _near(field: FieldDescriptor, value: float, step: int) -> float:
         return value + step
     if value == 0:
         return math.copysign(2.0**-149, step)
-    bits = struct.unpack("<i", struct.pack("<f", value))[0] + step
+    upwards = step if value > 0 else -step  # the bits of negative numbers grow downwards
+    bits = struct.unpack("<i", struct.pack("<f", value))[0] + upwards
     return struct.unpack("<f", struct.pack("<i", bits))[0]
+
+
+def _step(rule: validate_pb2.Rule) -> int:
+    found = _MULTIPLE.search(rule.id)
+    if found is None:
+        raise KeyError(rule.id)
+    return int(found[1])
 
 
 def _steps(place: InputField, rules: object, _: Message) -> Iterator[Case]:
     for rule in cast("list[validate_pb2.Rule]", rules):
-        step = STEPS[rule.id]
+        step = _step(rule)
         yield Case(f"{8 * step}", 8 * step, is_good=True, path=place.path)
         yield Case(f"{8 * step + 1}", 8 * step + 1, is_good=False, path=place.path)
 
@@ -239,7 +272,8 @@ def _lists(place: InputField, rules: Message, _: Message) -> Iterator[Case]:
         for many in (told.max_items - 1, told.max_items, told.min_items):
             yield Case(f"{many} items", many, is_good=True, path=place.path)
         for many in (told.min_items - 1, told.max_items + 1):
-            yield Case(f"{many} items", many, is_good=False, path=place.path)
+            if many >= 0:
+                yield Case(f"{many} items", many, is_good=False, path=place.path)
         return
     if told.items.HasField("string"):
         yield from _text_lists(place, told)

@@ -7,15 +7,17 @@ import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from google.protobuf.any_pb2 import Any
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from callsheet.internal.v1.pipe_pb2 import AttemptEnded, RunAttempt
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput, GenerateImageOutput
 from callsheet.tasks.v1.ping_pb2 import PingInput
 from callsheet.v1.task_pb2 import FailureReason, Progress
+from callsheet.v1.task_spec_pb2 import TaskSpec
 from callsheet.worker.runner_host import RunnerHost
 
 PROJECT: Final = "test_project"
@@ -42,7 +44,8 @@ def attempt_of(message: Message, *, task_id: str | None = None, attempt: int = 1
     """Return an attempt of a new task with the input, whose type its name says."""
     packed = Any()
     packed.Pack(message)
-    task_type = {"PingInput": "ping", "GenerateImageInput": "generate_image"}
+    arms = TaskSpec.DESCRIPTOR.oneofs_by_name["input"].fields
+    task_type = {cast("Descriptor", arm.message_type).name: arm.name for arm in arms}
     return RunAttempt(
         task_id=task_id or str(uuid.uuid4()),
         attempt=attempt,

@@ -14,6 +14,8 @@ from callsheet.artifacts.store import ArtifactStore
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput
 from callsheet.v1.task_pb2 import (
     FAILURE_REASON_WORKER_LOST,
+    PROGRESS_PHASE_LOADING,
+    PROGRESS_PHASE_STEPS,
 )
 from callsheet.worker.runner_host import RunnerHost
 from tests.support.runners import (
@@ -61,6 +63,9 @@ async def test_an_image_is_rendered_with_progress_to_the_last_step(
     # And what was used was measured
     assert ended.usage.gpu_seconds >= ended.usage.run_seconds > 0
     assert ended.usage.model_load_seconds > 0
+    assert 0 < ended.usage.step_seconds < ended.usage.run_seconds
+    assert 0 < ended.usage.encode_seconds < ended.usage.run_seconds
+    assert {p.phase for p in progress.seen} >= {PROGRESS_PHASE_LOADING, PROGRESS_PHASE_STEPS}
     assert ended.usage.peak_rss_bytes > 50 * 2**20
     assert ended.usage.peak_vram_bytes == 0
     # And what is warm on the device was told
@@ -87,7 +92,10 @@ async def test_the_same_seed_gives_the_same_bytes_in_another_process(
     fresh = RunnerHost("cpu", environment=environment(tmp_path, cache_dir=cache_dir))
     digests: list[list[str]] = []
     for host in (real_host, fresh):
-        attempt = attempt_of(GenerateImageInput(prompt="a fox", seed=7, count=2, steps=3))
+        attempt = attempt_of(
+            GenerateImageInput(prompt="a fox", seed=7, count=2, steps=3),
+            task_id="01234567-89ab-4cde-8f01-23456789abcd",  # which is a part of them
+        )
         ended = await run(host, attempt)
         digests.append([image.sha256 for image in image_output(ended).images])
     await fresh.close()

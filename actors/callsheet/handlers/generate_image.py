@@ -4,123 +4,114 @@ The images of one task are drawn one after the other, never as a batch: an image
 own seed alone, to the last bit, whatever the count is.
 """
 
-import io
-import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from callsheet.runner.context import LoadedPipeline, Rendered, TaskContext
-from callsheet.tasks.v1.artifact_pb2 import Artifact
-from callsheet.tasks.v1.generate_image_pb2 import (
-    IMAGE_FORMAT_JPEG,
-    IMAGE_FORMAT_PNG,
-    IMAGE_FORMAT_UNSPECIFIED,
-    IMAGE_FORMAT_WEBP,
-    GenerateImageInput,
-    GenerateImageOutput,
-    ImageFormat,
+from callsheet.media.delivery import deliver_image
+from callsheet.media.encodings import IMAGES
+from callsheet.media.provenance import Source, provenance_of
+from callsheet.runner.context import TaskContext
+from callsheet.runner.rendering import (
+    ControlNetUse,
+    LoadedPipeline,
+    LoraUse,
+    Mode,
+    RenderItem,
+    RenderRequest,
+    Reproducibility,
 )
+from callsheet.runner.seeds import seed_of
+from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput, GenerateImageOutput
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-#: One past the largest seed: every seed of a task is exact in a JSON number.
-SEEDS: Final = 2**53
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How Pillow writes a format; the options are all given, so that its bytes do not drift."""
-
-    pillow_name: str
-    media_type: str
-    suffix: str
-    options: Mapping[str, int | bool] = field(default_factory=dict[str, int | bool])
-
-
-_PNG: Final = Encoding("PNG", "image/png", "png", {"compress_level": 6})
-
-ENCODINGS: Final[Mapping[ImageFormat.ValueType, Encoding]] = MappingProxyType(
-    {
-        IMAGE_FORMAT_UNSPECIFIED: _PNG,
-        IMAGE_FORMAT_PNG: _PNG,
-        IMAGE_FORMAT_WEBP: Encoding(
-            "WEBP", "image/webp", "webp", {"lossless": True, "quality": 80, "method": 4}
-        ),
-        IMAGE_FORMAT_JPEG: Encoding(
-            "JPEG", "image/jpeg", "jpg", {"quality": 95, "subsampling": 0, "optimize": False}
-        ),
-    }
-)
+    from callsheet.runner.rendering import Pixels
 
 
 def run(input: GenerateImageInput, context: TaskContext) -> GenerateImageOutput:
     """Render the prompt count times, and return where the images were stored."""
     context.report(0, 0, "loading the model")
-    pipeline = context.pipeline(input.model)
+    pipeline = context.pipeline(input.model, mode=Mode.TEXT_TO_IMAGE)
     count = input.count or 1
-    seed = input.seed if input.HasField("seed") else secrets.randbelow(SEEDS - count + 1)
     output = GenerateImageOutput(
-        seed=seed,
+        seed=input.seed if input.HasField("seed") else seed_of(context.task_id, count=count),
         model=pipeline.model.name,
         model_revision=pipeline.model.revision,
         steps=input.steps or pipeline.model.default_steps,
         guidance_scale=_guidance_scale(input, pipeline),
+        width=input.width or pipeline.model.default_width,
+        height=input.height or pipeline.model.default_height,
     )
-    for index in range(count):
-        rendered = _render(input, context, pipeline, output=output, index=index)
-        output.images.append(_stored(rendered.image, ENCODINGS[input.format], context))
-        output.scheduler = rendered.scheduler
-        output.width, output.height = rendered.image.size
+
+    def words(step: int, of: int) -> str:
+        each = of // count
+        image, done = divmod(max(step - 1, 0), each)
+        of_many = f"image {image + 1} of {count}, " if count > 1 else ""
+        return f"{of_many}step {min(done + 1, step)} of {each}"
+
+    rendered = pipeline.render(
+        _request(input, output, control=_control_image(input, context)),
+        context.controls(words=words, preview_every_steps=input.preview_every_steps),
+    )
+    for index, item in enumerate(rendered.items):
+        if item.frames is not None:
+            provenance = provenance_of(
+                input,
+                context,
+                source=Source.MODEL,
+                model=output.model,
+                model_revision=output.model_revision,
+                seed=output.seed + index,
+                libraries=rendered.versions,
+            )
+            delivered = deliver_image(context, item.frames[0], IMAGES[input.format], provenance)
+            output.images.append(delivered.image)
+            output.thumbnails.append(delivered.thumbnail)
+            output.provenance.append(delivered.provenance)
+    output.scheduler, output.bucket = rendered.scheduler, rendered.bucket
     return output
 
 
-def _render(
-    input: GenerateImageInput,
-    context: TaskContext,
-    pipeline: LoadedPipeline,
-    *,
-    output: GenerateImageOutput,
-    index: int,
-) -> Rendered:
-    return pipeline.render(
-        input.prompt,
-        negative_prompt=input.negative_prompt,
-        width=input.width or pipeline.model.default_width,
-        height=input.height or pipeline.model.default_height,
+def _control_image(input: GenerateImageInput, context: TaskContext) -> "Pixels | None":
+    if not input.HasField("controlnet"):
+        return None
+    with context.open_media() as media:
+        return media.image(input.controlnet.image)
+
+
+def _request(
+    input: GenerateImageInput, output: GenerateImageOutput, *, control: "Pixels | None"
+) -> RenderRequest:
+    use = input.controlnet
+    return RenderRequest(
+        mode=Mode.TEXT_TO_IMAGE,
+        items=tuple(
+            RenderItem(
+                input.prompt,
+                seed=output.seed + index,
+                negative_prompt=input.negative_prompt,
+                control=control,
+            )
+            for index in range(input.count or 1)
+        ),
+        width=output.width,
+        height=output.height,
         steps=output.steps,
         guidance_scale=output.guidance_scale,
-        seed=output.seed + index,
         scheduler=input.scheduler,
-        on_step=_reporter(context, index=index, count=input.count or 1),
+        loras=tuple(
+            LoraUse(lora.name, lora.weight if lora.HasField("weight") else 1.0)
+            for lora in input.loras
+        ),
+        controlnet=(
+            None
+            if control is None
+            else ControlNetUse(use.name, use.scale if use.HasField("scale") else 1.0)
+        ),
+        # More than is asked for, and no more memory than one image takes.
+        reproducibility=Reproducibility.STRICT,
     )
-
-
-def _reporter(context: TaskContext, *, index: int, count: int) -> Callable[[int, int], None]:
-    """Return what reports the steps of one image as steps of them all."""
-
-    def report(step: int, of: int) -> None:
-        image = f"image {index + 1} of {count}, " if count > 1 else ""
-        context.report(index * of + step, count * of, f"{image}step {step} of {of}")
-
-    return report
 
 
 def _guidance_scale(input: GenerateImageInput, pipeline: LoadedPipeline) -> float:
     if input.HasField("guidance_scale"):
         return input.guidance_scale
     return pipeline.model.default_guidance_scale
-
-
-def _stored(image: "Image", encoding: Encoding, context: TaskContext) -> Artifact:
-    content = io.BytesIO()
-    image.convert("RGB").save(content, encoding.pillow_name, **encoding.options)
-    return context.put(
-        content.getvalue(),
-        media_type=encoding.media_type,
-        suffix=encoding.suffix,
-        width=image.width,
-        height=image.height,
-    )

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Final, cast
 
 import structlog
@@ -13,10 +14,14 @@ from google.protobuf.message import Message
 
 from callsheet.artifacts.store import ArtifactStore
 from callsheet.internal.v1.pipe_pb2 import AttemptEnded, AttemptProgress, FromRunner, RunAttempt
+from callsheet.media.fetching import ProjectFiles
+from callsheet.media.limits import MediaLimits
+from callsheet.media.reader import MediaReader
 from callsheet.runner.agreement import PromptAgreement
+from callsheet.runner.attempt_controls import AttemptControls
+from callsheet.runner.checkpoints import AttemptCheckpoints, CheckpointPolicy
 from callsheet.runner.context import (
     Knowledge,
-    LoadedPipeline,
     Resolve,
     SimilarTask,
     TaskStopped,
@@ -25,10 +30,13 @@ from callsheet.runner.failures import failure_of, one_line
 from callsheet.runner.frames import MAX_FRAME_BYTES
 from callsheet.runner.handlers import pack_output, unpack_input
 from callsheet.runner.pipelines import Pipelines
+from callsheet.runner.preview_pictures import AttemptPreviews
 from callsheet.runner.quality import is_measured, quality_of
+from callsheet.runner.rendering import LoadedPipeline, Mode, Words, step_of
+from callsheet.runner.uploads import Uploads
 from callsheet.runner.usage import UsageMeter
 from callsheet.tasks.v1.artifact_pb2 import Artifact
-from callsheet.v1.task_pb2 import FailureReason, Progress, Quality
+from callsheet.v1.task_pb2 import FailureReason, Progress, ProgressPhase, Quality
 
 _LONGEST_PROGRESS_MESSAGE: Final = 200
 _BETWEEN_REPORTS: Final = timedelta(milliseconds=50)
@@ -49,7 +57,11 @@ class AttemptContext:
         send: Callable[[FromRunner], None],
         pipelines: Pipelines,
         artifacts: ArtifactStore,
+        uploads: Uploads,
+        checkpoint_period: timedelta,
         meter: UsageMeter,
+        scratch: Path,
+        limits: MediaLimits,
     ) -> None:
         self._run = run
         self._device = device
@@ -58,7 +70,24 @@ class AttemptContext:
         self._pipelines = pipelines
         self._artifacts = artifacts
         self._meter = meter
+        self._scratch = scratch
+        self._limits = limits
         self._next_report = 0.0
+        self._told: Progress | None = None
+        self._preview: Artifact | None = None
+        self._telling = threading.Lock()
+        self._parts = 0
+        self._uploads = uploads
+        self._checkpoints = AttemptCheckpoints(
+            run,
+            artifacts=artifacts,
+            uploads=uploads,
+            send=send,
+            policy=CheckpointPolicy(checkpoint_period, clock=time.monotonic),
+        )
+        self._previews = AttemptPreviews(
+            run, artifacts=artifacts, uploads=uploads, tell=self._tell_preview
+        )
         self._is_measured = is_measured(run.task_type)
         #: The bytes of the artifacts stored so far, by key, if a measure will look at them.
         self.contents: dict[str, bytes] = {}
@@ -106,13 +135,20 @@ class AttemptContext:
         if 0 < current < total and now < self._next_report:
             return
         self._next_report = now + _BETWEEN_REPORTS.total_seconds()
-        progress = Progress(
-            current=current,
-            total=total,
-            percentage=min(100.0, 100.0 * current / total) if total else 0.0,
-            message=one_line(message)[:_LONGEST_PROGRESS_MESSAGE],
+        self._tell(
+            Progress(
+                current=current,
+                total=total,
+                percentage=min(100.0, 100.0 * current / total) if total else 0.0,
+                message=one_line(message)[:_LONGEST_PROGRESS_MESSAGE],
+                phase=self._meter.phase,
+            )
         )
-        self._send(FromRunner(progress=AttemptProgress(task_id=self.task_id, progress=progress)))
+
+    def enter(self, phase: ProgressPhase.ValueType) -> None:
+        """Count the time from now on as that phase's; what was told last is told to be in it."""
+        self._meter.enter(phase)
+        self._tell_phase()
 
     def check(self) -> None:
         """Raise TaskStopped when the attempt was asked to stop."""
@@ -124,22 +160,56 @@ class AttemptContext:
         if self._stop.wait(duration.total_seconds()):
             raise TaskStopped
 
-    def pipeline(self, model_name: str) -> LoadedPipeline:
+    def pipeline(self, model_name: str, *, mode: Mode | None = None) -> LoadedPipeline:
         """Return the model's pipeline, loading it when it is not warm."""
         self.check()
         with self._meter.loading():
-            return self._pipelines.get(model_name)
+            self._tell_phase()
+            return self._pipelines.get(model_name, mode=mode)
+
+    def controls(self, *, words: Words = step_of, preview_every_steps: int = 0) -> AttemptControls:
+        """Return what a pipeline is given with the attempt's next rendering."""
+        part, self._parts = self._parts, self._parts + 1
+        return AttemptControls(
+            check=self.check,
+            report=self.report,
+            enter=self.enter,
+            checkpoints=self._checkpoints,
+            part=part,
+            previews=self._previews.sink(preview_every_steps) if preview_every_steps else None,
+            words=words,
+        )
+
+    def close(self, *, succeeded: bool) -> None:
+        """Save and show nothing any more; of an attempt that succeeded, delete what was saved."""
+        self._previews.close()
+        self._checkpoints.close(succeeded=succeeded)
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for files without names."""
+        return self._scratch
+
+    @property
+    def media_limits(self) -> MediaLimits:
+        """What holds for files that are read, and for what is made of them."""
+        return self._limits
+
+    def open_media(self) -> MediaReader:
+        """Return what reads the files that the input refers to."""
+        files = ProjectFiles(self._artifacts, self.project)
+        return MediaReader(files.fetch, limits=self._limits, check=self.check, folder=self._scratch)
 
     def put(
         self,
-        content: bytes,
+        content: bytes | Path,
         *,
         media_type: str,
         suffix: str,
         width: int | None = None,
         height: int | None = None,
     ) -> Artifact:
-        """Store the bytes as an artifact of this attempt."""
+        """Store the bytes, or the file's, as an artifact of this attempt."""
         self.check()
         stored = self._artifacts.put(
             content,
@@ -149,7 +219,7 @@ class AttemptContext:
             media_type=media_type,
             suffix=suffix,
         )
-        if self._is_measured:
+        if self._is_measured and isinstance(content, bytes):
             self.contents[stored.key] = content
         return Artifact(
             uri=stored.uri,
@@ -170,6 +240,30 @@ class AttemptContext:
             contents=self.contents,
             agreement=self._loaded_agreement,
         )
+
+    def _tell_phase(self) -> None:
+        told, phase = self._told, self._meter.phase
+        if told is not None and told.phase != phase:
+            moved_on = Progress()
+            moved_on.CopyFrom(told)
+            moved_on.phase = phase
+            self._tell(moved_on)
+
+    def _tell(self, progress: Progress) -> None:
+        with self._telling:
+            if self._preview is not None:
+                progress.preview.CopyFrom(self._preview)
+            self._told = progress
+            told = AttemptProgress(task_id=self.task_id, progress=progress)
+            self._send(FromRunner(progress=told))
+
+    def _tell_preview(self, preview: Artifact) -> None:
+        """Tell of a preview at once; called in the thread that stores it."""
+        self._preview = preview
+        progress = Progress()
+        if self._told is not None:
+            progress.CopyFrom(self._told)
+        self._tell(progress)
 
     def _loaded_agreement(self) -> PromptAgreement | None:
         with self._meter.loading():

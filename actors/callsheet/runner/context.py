@@ -3,17 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from google.protobuf.message import Message
 
-from callsheet.runtime.models import Model
+from callsheet.runner.rendering import LoadedPipeline, Mode, RenderControls, Words, step_of
 from callsheet.tasks.v1.artifact_pb2 import Artifact
-from callsheet.tasks.v1.generate_image_pb2 import Scheduler
-from callsheet.v1.task_pb2 import FailureReason
+from callsheet.v1.task_pb2 import FailureReason, ProgressPhase
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from callsheet.media.limits import MediaLimits
+    from callsheet.media.reader import MediaReader
 
 
 class TaskStopped(BaseException):
@@ -29,15 +30,6 @@ class HandlerFailure(Exception):
     def __init__(self, reason: FailureReason.ValueType, message: str) -> None:
         super().__init__(message)
         self.reason, self.message = reason, message
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """One image, and what drew it."""
-
-    image: "Image"
-    scheduler: str
-    """The name of the scheduler class that walked the steps."""
 
 
 @dataclass(frozen=True)
@@ -63,35 +55,6 @@ class SimilarTask:
     """What it was asked for."""
     score: float
     """How near it is in meaning, from -1 to 1."""
-
-
-class LoadedPipeline(Protocol):
-    """A pipeline that draws images from text, loaded and warm."""
-
-    @property
-    def model(self) -> Model:
-        """The model it was loaded from, with its defaults."""
-        ...
-
-    def render(
-        self,
-        prompt: str,
-        *,
-        negative_prompt: str,
-        width: int,
-        height: int,
-        steps: int,
-        guidance_scale: float,
-        seed: int,
-        scheduler: Scheduler.ValueType,
-        on_step: Callable[[int, int], None],
-    ) -> Rendered:
-        """Draw one image; the same arguments give the same pixels.
-
-        Calls on_step(step, of) after each denoising step; what it raises ends the rendering and
-        leaves the pipeline usable. Raises HandlerFailure(INVALID_INPUT) for what the model refuses.
-        """
-        ...
 
 
 class TaskContext(Protocol):
@@ -135,6 +98,14 @@ class TaskContext(Protocol):
         """Tell how far the attempt is; a total of 0 is unknown. Raises TaskStopped."""
         ...
 
+    def enter(self, phase: ProgressPhase.ValueType) -> None:
+        """Say what the attempt spends its time on from now on, until it enters another phase.
+
+        Its usage tells how long each took, and its progress which one it is in. Loading models is
+        counted without a word.
+        """
+        ...
+
     def check(self) -> None:
         """Raise TaskStopped when the attempt was asked to stop."""
         ...
@@ -143,24 +114,54 @@ class TaskContext(Protocol):
         """Return after the duration; raises TaskStopped as soon as the attempt is asked to stop."""
         ...
 
-    def pipeline(self, model_name: str) -> LoadedPipeline:
+    def pipeline(self, model_name: str, *, mode: Mode | None = None) -> LoadedPipeline:
         """Return the model's pipeline, loading it when it is not warm; empty: the default model.
 
-        Raises HandlerFailure: MODEL_NOT_FOUND when it is not in the catalogue or cannot be loaded,
-        UNAVAILABLE when the hub cannot be reached.
+        With a mode, an empty name is the default model for it. Raises HandlerFailure:
+        MODEL_NOT_FOUND when it is not in the catalogue or cannot be loaded, INVALID_INPUT when it
+        cannot do what the mode asks, UNAVAILABLE when the hub cannot be reached.
+        """
+        ...
+
+    def controls(self, *, words: Words = step_of, preview_every_steps: int = 0) -> RenderControls:
+        """Return what a pipeline is given with the attempt's next rendering.
+
+        It reports the steps in these words, stops when the attempt must, keeps checkpoints that
+        another attempt goes on from if it renders the same in the same order, and shows a preview
+        after so many steps each; 0: it shows none.
+        """
+        ...
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for files without names: nothing that is left there is cleaned away."""
+        ...
+
+    @property
+    def media_limits(self) -> "MediaLimits":
+        """What holds for files that are read, and for what is made of them."""
+        ...
+
+    def open_media(self) -> "MediaReader":
+        """Return what reads the files that the input refers to, within the limits of the settings.
+
+        It is used in a `with`, and costs a process while it is open.
         """
         ...
 
     def put(
         self,
-        content: bytes,
+        content: bytes | Path,
         *,
         media_type: str,
         suffix: str,
         width: int | None = None,
         height: int | None = None,
     ) -> Artifact:
-        """Store the bytes as an artifact of this attempt; raises ArtifactStoreError."""
+        """Store the bytes, or the file's, as an artifact of this attempt.
+
+        Raises ArtifactStoreError.
+        """
         ...
 
 

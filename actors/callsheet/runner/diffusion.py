@@ -4,22 +4,21 @@ Importing this module is cheap; import_libraries takes seconds, and all else nee
 """
 
 import gc
-import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
-from callsheet.runner.context import HandlerFailure, Rendered
-from callsheet.runner.schedulers import CHOICES, SchedulerChoice, matches_flow
+from callsheet.runner.adapters import loading_class
+from callsheet.runner.add_ons import AddOnFiles
+from callsheet.runner.context import HandlerFailure
+from callsheet.runner.diffusers_pipeline import DiffusersPipeline, Place
+from callsheet.runner.speech import SpeechPipeline
 from callsheet.runner.untyped import Untyped, imported
+from callsheet.runtime.families import Family
 from callsheet.runtime.models import Model
-from callsheet.tasks.v1.generate_image_pb2 import Scheduler
-from callsheet.v1.task_pb2 import (
-    FAILURE_REASON_INVALID_INPUT,
-    FAILURE_REASON_MODEL_NOT_FOUND,
-    FAILURE_REASON_UNAVAILABLE,
-)
+from callsheet.v1.task_pb2 import FAILURE_REASON_UNAVAILABLE
 
 #: Set before the libraries are imported: their bars and advice are no log lines.
 _QUIET: Final[Mapping[str, str]] = {
@@ -31,6 +30,8 @@ _QUIET: Final[Mapping[str, str]] = {
     # A workspace of fixed size is what makes matrix products on CUDA repeatable.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
+#: The libraries that what is rendered depends on.
+_LIBRARIES: Final = ("diffusers", "peft", "torch", "transformers")
 
 
 def import_libraries() -> None:
@@ -71,29 +72,42 @@ class DiffusionEngine:
         """The name of the number format that models are served in."""
         return "float32" if self.device == "cpu" else "bfloat16"
 
-    def load(self, model: Model, *, folder: Path | None) -> "DiffusersPipeline":
+    def load(
+        self, model: Model, *, folder: Path | None, files: AddOnFiles
+    ) -> DiffusersPipeline | SpeechPipeline:
         """Load a model from a folder, or from the hub when there is none; safetensors only.
 
-        Raises HandlerFailure (MODEL_NOT_FOUND, UNAVAILABLE), or whatever says that memory ran out.
+        Its weights are on the host then, and to_device brings them to where they are used.
+
+        *files* finds its LoRAs and ControlNets. Raises whatever the libraries do when it is not
+        there or is none of its family, or whatever says that memory ran out.
         """
-        source = str(folder) if folder is not None else model.hub_id
-        pipeline: Untyped = self._diffusers.AutoPipelineForText2Image.from_pretrained(
-            source,
+        dtype = model.dtype or self.dtype
+        if model.family is Family.VITS:
+            return SpeechPipeline(
+                model, place=self._place(), source=folder or model.hub_id or "", dtype=dtype
+            )
+        kind = getattr(self._diffusers, loading_class(model.family))
+        pipeline: Untyped = kind.from_pretrained(
+            model.hub_id if folder is None else str(folder),
             revision=model.revision or None,
-            dtype=getattr(self._torch, self.dtype),
+            dtype=getattr(self._torch, dtype),
             use_safetensors=True,
             local_files_only=folder is not None,
         )
-        parameters = inspect.signature(type(pipeline).__call__).parameters
-        if "callback_on_step_end" not in parameters:
-            name = type(pipeline).__name__
-            raise HandlerFailure(
-                FAILURE_REASON_MODEL_NOT_FOUND,
-                f"model {model.name} cannot be served: {name} cannot be stopped between its steps",
-            )
         pipeline.set_progress_bar_config(disable=True)
-        pipeline.to(self.device)
-        return DiffusersPipeline(model, pipeline, torch=self._torch, diffusers=self._diffusers)
+        if model.vae_tiling:
+            pipeline.vae.enable_tiling()
+        return DiffusersPipeline(model, pipeline, place=self._place(), files=files, folder=folder)
+
+    def _place(self) -> Place:
+        return Place(
+            self._torch,
+            self._diffusers,
+            device=self.device,
+            product=self.product(),
+            versions={name: _version(name) for name in _LIBRARIES},
+        )
 
     def memory_bytes(self) -> int | None:
         """Return how much memory the device has of its own; None for the CPU."""
@@ -107,6 +121,13 @@ class DiffusionEngine:
             return 0
         free, total = self._torch.cuda.mem_get_info(self.device)
         return int(total) - int(free)
+
+    def free_bytes(self) -> int:
+        """Return how much of the device's memory this process may have, or holds; 0 on the CPU."""
+        if self.device == "cpu":
+            return 0
+        free, _ = self._torch.cuda.mem_get_info(self.device)
+        return int(free) + int(self._torch.cuda.memory_reserved(self.device))
 
     def product(self) -> str:
         """Return what the device's maker calls it; '' for the CPU."""
@@ -145,89 +166,8 @@ class DiffusionEngine:
             self._torch.backends.cudnn.deterministic = True
 
 
-class DiffusersPipeline:
-    """A text-to-image pipeline of diffusers, as the one thread of the runner may use it."""
-
-    def __init__(
-        self,
-        model: Model,
-        pipeline: Untyped,
-        *,
-        torch: Untyped,
-        diffusers: Untyped,
-    ) -> None:
-        self._model = model
-        self._pipeline = pipeline
-        self._torch, self._diffusers = torch, diffusers
-        self._own_scheduler = pipeline.scheduler
-        self._parameters = frozenset(inspect.signature(type(pipeline).__call__).parameters)
-
-    @property
-    def model(self) -> Model:
-        """The model it was loaded from."""
-        return self._model
-
-    def size_bytes(self) -> int:
-        """Return how much memory its weights take."""
-        components = self._pipeline.components.values()
-        modules = [part for part in components if isinstance(part, self._torch.nn.Module)]
-        return sum(int(p.nbytes) for module in modules for p in module.parameters())
-
-    def render(
-        self,
-        prompt: str,
-        *,
-        negative_prompt: str,
-        width: int,
-        height: int,
-        steps: int,
-        guidance_scale: float,
-        seed: int,
-        scheduler: Scheduler.ValueType,
-        on_step: Callable[[int, int], None],
-    ) -> Rendered:
-        """Draw one image, as LoadedPipeline says."""
-        if negative_prompt and "negative_prompt" not in self._parameters:
-            raise HandlerFailure(
-                FAILURE_REASON_INVALID_INPUT, f"model {self._model.name} takes no negative prompt"
-            )
-        # A scheduler has state, and the multistep ones remember the last image: never used twice.
-        self._pipeline.scheduler = self._fresh_scheduler(scheduler)
-
-        def on_step_end(
-            pipeline: Untyped,
-            step: int,
-            _timestep: object,
-            tensors: dict[str, object],
-        ) -> dict[str, object]:
-            on_step(step + 1, int(pipeline.num_timesteps))
-            return tensors
-
-        arguments: dict[str, object] = {
-            "prompt": prompt,
-            "width": width,
-            "height": height,
-            "num_inference_steps": steps,
-            "guidance_scale": guidance_scale,
-            # On the CPU whatever the device: the same noise everywhere.
-            "generator": self._torch.Generator("cpu").manual_seed(seed),
-            "callback_on_step_end": on_step_end,
-        }
-        if negative_prompt:
-            arguments["negative_prompt"] = negative_prompt
-        image = self._pipeline(**arguments).images[0]
-        return Rendered(image, scheduler=type(self._pipeline.scheduler).__name__)
-
-    def _fresh_scheduler(self, scheduler: Scheduler.ValueType) -> Untyped:
-        own = cast("Untyped", type(self._own_scheduler))
-        choice = CHOICES.get(scheduler, SchedulerChoice(own.__name__))
-        if choice.class_name == own.__name__:
-            return own.from_config(self._own_scheduler.config)
-        config = cast("Mapping[str, object]", self._own_scheduler.config)
-        if matches_flow(own.__name__, config):
-            raise HandlerFailure(
-                FAILURE_REASON_INVALID_INPUT,
-                f"model {self._model.name} takes no scheduler but its own {own.__name__}",
-            )
-        wanted = getattr(self._diffusers, choice.class_name)
-        return wanted.from_config(config, **choice.overrides)
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return ""

@@ -7,6 +7,7 @@ from callsheet.artifacts.errors import ArtifactStoreError
 from callsheet.runner.context import HandlerFailure
 from callsheet.v1.task_pb2 import (
     FAILURE_REASON_ARTIFACT_STORE,
+    FAILURE_REASON_DEVICE_LOST,
     FAILURE_REASON_INTERNAL,
     FAILURE_REASON_OUT_OF_MEMORY,
     Failure,
@@ -33,6 +34,8 @@ def failure_of(error: Exception) -> Failure:
             return Failure(reason=FAILURE_REASON_ARTIFACT_STORE, message=one_line(error.message))
         case _ if is_out_of_memory(error):
             return Failure(reason=FAILURE_REASON_OUT_OF_MEMORY, message=_named(error))
+        case _ if breaks_device(error):
+            return Failure(reason=FAILURE_REASON_DEVICE_LOST, message=_named(error))
         case _:
             return Failure(reason=FAILURE_REASON_INTERNAL, message=_named(error))
 

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -44,7 +45,7 @@ def decode(body: bytes, kind: type[M]) -> M:
 
 
 class FrameSocket:
-    """The runner's blocking end of the pipe: one thread receives, one sends."""
+    """The runner's blocking end of the pipe: one thread receives, any may send."""
 
     def __init__(
         self,
@@ -61,11 +62,14 @@ class FrameSocket:
         self._outgoing = connection.dup()
         self._outgoing.settimeout(send_timeout.total_seconds())
         self._still_there = still_there
+        self._sending = threading.Lock()
 
     def send(self, message: Message) -> None:
         """Send one message; raises PipeBroken when the other side is gone or takes too long."""
+        frame = encode(message)
         try:
-            self._outgoing.sendall(encode(message))
+            with self._sending:
+                self._outgoing.sendall(frame)
         except OSError as error:  # a timeout is one, too
             raise PipeBroken(f"nobody takes what is sent: {error}") from error
 

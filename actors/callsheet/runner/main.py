@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, NoReturn, cast
 
@@ -13,6 +14,7 @@ import structlog
 
 from callsheet.artifacts.store import ArtifactStore
 from callsheet.internal.v1.pipe_pb2 import FromRunner, RunnerReady
+from callsheet.media.limits import MediaLimits
 from callsheet.runner.attempt import AttemptContext, Ending, end_of
 from callsheet.runner.context import Resolve
 from callsheet.runner.failures import breaks_device, is_out_of_memory
@@ -21,11 +23,14 @@ from callsheet.runner.handlers import handler_for, holds_device
 from callsheet.runner.inbox import Inbox, TakenAttempt
 from callsheet.runner.lifeline import die_with_parent, outlive_polite_signals, parent_watch
 from callsheet.runner.pipelines import Pipelines
+from callsheet.runner.uploads import Uploads
 from callsheet.runner.usage import UsageMeter
 from callsheet.runtime.artifacts import artifact_store
+from callsheet.runtime.catalogue_file import load_catalogue
 from callsheet.runtime.logs import attempt_logged, configure_logging
-from callsheet.runtime.models import Catalogue, CatalogueInvalid, load_catalogue
+from callsheet.runtime.models import Catalogue
 from callsheet.runtime.settings import EXIT_SETTINGS_REFUSED, Settings, load_settings_or_exit
+from callsheet.runtime.toml_table import CatalogueInvalid
 from callsheet.runtime.trace import parse_traceparent
 
 EXIT_WORKER_GONE: Final = 0
@@ -57,6 +62,9 @@ def serve(arguments: Sequence[str], *, resolve: Resolve = handler_for) -> NoRetu
         inbox=inbox,
         pipelines=pipelines,
         artifacts=artifact_store(settings),
+        checkpoint_period=settings.checkpoint_period,
+        scratch=settings.cache_dir / "scratch",
+        limits=MediaLimits.of(settings),
         resolve=resolve,
     )
     inbox.start()
@@ -80,6 +88,9 @@ class Runner:
         inbox: Inbox,
         pipelines: Pipelines,
         artifacts: ArtifactStore,
+        checkpoint_period: timedelta,
+        scratch: Path,
+        limits: MediaLimits,
         resolve: Resolve,
     ) -> None:
         self._device = device
@@ -87,6 +98,9 @@ class Runner:
         self._inbox = inbox
         self._pipelines = pipelines
         self._artifacts = artifacts
+        self._checkpoint_period = checkpoint_period
+        self._scratch, self._limits = scratch, limits
+        self._uploads = Uploads()
         self._resolve = resolve
 
     def run(self, taken: TakenAttempt) -> None:
@@ -115,9 +129,14 @@ class Runner:
             send=self._pipe.send,
             pipelines=self._pipelines,
             artifacts=self._artifacts,
+            uploads=self._uploads,
+            checkpoint_period=self._checkpoint_period,
             meter=meter,
+            scratch=self._scratch,
+            limits=self._limits,
         )
         ending = end_of(taken.run, context, resolve=self._resolve)
+        context.close(succeeded=ending.frame.HasField("output"))
         ending.frame.usage.CopyFrom(meter.usage())
         self._report_device(ending)
         return ending
@@ -152,11 +171,14 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _pipelines(settings: Settings, *, device: str) -> Pipelines:
     limit = settings.runner_memory_limit_bytes or psutil.virtual_memory().total
+    warm = settings.warm_host_bytes
     return Pipelines(
         _catalogue_or_exit(settings.models_file),
         device=device,
         cache_dir=settings.cache_dir,
-        most_host_bytes=int(limit * _SHARE_OF_MEMORY),
+        most_host_bytes=int(limit * _SHARE_OF_MEMORY) if warm is None else warm,
+        most_device_bytes=settings.warm_device_bytes,
+        host_bytes=limit,
     )
 
 

@@ -1,119 +1,70 @@
-"""Warm pipelines: loaded once and kept while there is room; the least recently used one goes."""
+"""The models of the catalogue, as handlers get them: loaded when asked for, and kept warm."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Lock, Thread
-from typing import Final, Protocol, cast
+from threading import Thread
+from typing import Final, cast
 
+import psutil
 import structlog
 
 from callsheet.internal.v1.pipe_pb2 import DeviceReport
+from callsheet.runner.add_ons import AddOnFiles
+from callsheet.runner.admission import Admission
+from callsheet.runner.admitted_pipeline import AdmittedPipeline
 from callsheet.runner.agreement import PromptAgreement
-from callsheet.runner.context import HandlerFailure, LoadedPipeline
-from callsheet.runner.diffusion import DiffusersPipeline, DiffusionEngine, import_libraries
+from callsheet.runner.context import HandlerFailure
+from callsheet.runner.device_memory import DeviceMemory
+from callsheet.runner.diffusion import DiffusionEngine, import_libraries
 from callsheet.runner.failures import is_out_of_memory
-from callsheet.runner.tiny_model import tiny_model_folder
-from callsheet.runtime.models import Catalogue, Model, UnknownModel
-from callsheet.v1.task_pb2 import FAILURE_REASON_MODEL_NOT_FOUND, FAILURE_REASON_UNAVAILABLE
+from callsheet.runner.rendering import Mode
+from callsheet.runner.tiny.folders import folder_of
+from callsheet.runner.warm_models import Resident, Warm, WarmLimits, WarmModels
+from callsheet.runtime.model_inventory import inventory_item
+from callsheet.runtime.models import Catalogue, Model, ModelUnfit, UnknownModel
+from callsheet.v1.task_pb2 import (
+    FAILURE_REASON_INVALID_INPUT,
+    FAILURE_REASON_MODEL_NOT_FOUND,
+    FAILURE_REASON_UNAVAILABLE,
+)
 
-MOST_PIPELINES: Final = 8
+__all__ = ["MOST_MODELS", "Pipelines", "Warm"]
+
+MOST_MODELS: Final = 16
 _SHARE_OF_DEVICE: Final = 0.7  # the rest is for what inference itself needs
 
 _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
-
-
-class Warm(LoadedPipeline, Protocol):
-    """A loaded pipeline that knows its size."""
-
-    def size_bytes(self) -> int:
-        """Return how much memory its weights take."""
-        ...
-
-
-class PipelineCache:
-    """Keeps pipelines within a budget of number and bytes; the one just asked for always stays."""
-
-    def __init__(
-        self,
-        load: Callable[[Model], Warm],
-        *,
-        most: int,
-        most_bytes: int,
-        release: Callable[[], None],
-    ) -> None:
-        """Release is called after pipelines were dropped, to give their memory back."""
-        self._load = load
-        self._most, self._most_bytes = most, most_bytes
-        self._release = release
-        self._warm: OrderedDict[tuple[str, str], Warm] = OrderedDict()
-        # from_pretrained patches classes of the whole process: never two loads at once.
-        self._lock = Lock()
-
-    def get(self, model: Model) -> Warm:
-        """Return the model's pipeline, loading it when it is not warm."""
-        key = (model.name, model.revision)
-        with self._lock:
-            if (pipeline := self._warm.get(key)) is None:
-                self._shrink(most=self._most - 1)
-                pipeline = self._loaded(model)
-                self._warm[key] = pipeline
-                self._shrink(most=self._most)
-            self._warm.move_to_end(key)
-            return pipeline
-
-    def clear(self) -> None:
-        """Drop every pipeline."""
-        with self._lock:
-            self._drop_all()
-
-    def names(self) -> Iterator[str]:
-        """Yield the names of the warm models, the least recently used first."""
-        return (name for name, _ in self._warm)
-
-    def _loaded(self, model: Model) -> Warm:
-        try:
-            return self._load(model)
-        except Exception as error:
-            if not (self._warm and is_out_of_memory(error)):
-                raise
-        # Outside the except: its error would keep what was half loaded in memory.
-        self._drop_all()
-        return self._load(model)
-
-    def _shrink(self, *, most: int) -> None:
-        dropped = False
-        while len(self._warm) > 1 and self._bytes() > self._most_bytes:
-            self._warm.popitem(last=False)
-            dropped = True
-        while len(self._warm) > most:
-            self._warm.popitem(last=False)
-            dropped = True
-        if dropped:
-            self._release()
-
-    def _drop_all(self) -> None:
-        self._warm.clear()
-        self._release()
-
-    def _bytes(self) -> int:
-        return sum(pipeline.size_bytes() for pipeline in self._warm.values())
 
 
 class Pipelines:
     """The models of the catalogue on one device, loaded when they are first asked for."""
 
     def __init__(
-        self, catalogue: Catalogue, *, device: str, cache_dir: Path, most_host_bytes: int
+        self,
+        catalogue: Catalogue,
+        *,
+        device: str,
+        cache_dir: Path,
+        most_host_bytes: int,
+        most_device_bytes: int | None = None,
+        host_bytes: int | None = None,
     ) -> None:
-        """most_host_bytes bounds the weights kept warm on the CPU; a device has its own bound."""
+        """*most_host_bytes* bounds the weights in the host's memory: warm, or put aside there.
+
+        *most_device_bytes* bounds those on a device with its own; None: seven tenths of it.
+        *host_bytes* is what the process may take of the host's memory; None: all there is.
+        """
         self._catalogue = catalogue
         self._device = device
         self._cache_dir = cache_dir
+        self._add_on_files = AddOnFiles(catalogue, cache_dir=cache_dir)
         self._most_host_bytes = most_host_bytes
+        self._most_device_bytes = most_device_bytes
+        self._host_bytes = host_bytes or psutil.virtual_memory().total
         self._import: Thread | None = None
         self._engine: DiffusionEngine | None = None
-        self._cache: PipelineCache | None = None
+        self._memory: DeviceMemory | None = None
+        self._warm: WarmModels | None = None
+        self._admission: Admission | None = None
         self._agreement: PromptAgreement | None = None
         self._has_no_agreement = catalogue.agreement is None
 
@@ -126,13 +77,17 @@ class Pipelines:
         self._import = Thread(target=_imported_early, name="import", daemon=True)
         self._import.start()
 
-    def get(self, name: str) -> LoadedPipeline:
+    def get(self, name: str, *, mode: Mode | None = None) -> AdmittedPipeline:
         """Return the pipeline of a model of the catalogue, as TaskContext.pipeline says."""
         try:
-            model = self._catalogue.find(name)
+            model = self._catalogue.find(name, mode=mode)
         except UnknownModel as error:
             raise HandlerFailure(FAILURE_REASON_MODEL_NOT_FOUND, str(error)) from error
-        return self._ready().get(model)
+        except ModelUnfit as error:
+            raise HandlerFailure(FAILURE_REASON_INVALID_INPUT, str(error)) from error
+        warm, memory, admission = self._ready()
+        warm.get(model)
+        return AdmittedPipeline(model, warm, admission=admission, memory=memory)
 
     def agreement(self) -> PromptAgreement | None:
         """Return what tells how well images agree with words, loaded when it is first asked for.
@@ -146,49 +101,60 @@ class Pipelines:
         return self._agreement
 
     def clear(self) -> None:
-        """Drop every warm pipeline, as after memory ran out."""
+        """Drop every warm model, as after memory ran out."""
         self._agreement = None
-        if self._cache is not None:
-            self._cache.clear()
+        if self._warm is not None:
+            self._warm.clear()
 
     def reset_peak(self) -> None:
         """Start a new measurement of the device memory held."""
-        if self._engine is not None:
-            self._engine.reset_peak()
+        if self._memory is not None:
+            self._memory.reset_peak()
 
     def peak_bytes(self) -> int:
         """Return the most device memory held since reset_peak."""
-        return self._engine.peak_bytes() if self._engine is not None else 0
+        return self._memory.peak_bytes() if self._memory is not None else 0
 
     def report(self) -> DeviceReport | None:
         """Return how the device is, and what is warm on it; None: it was not used yet."""
-        engine, cache = self._engine, self._cache
-        if engine is None or cache is None:
+        engine, warm = self._engine, self._warm
+        if engine is None or warm is None:
             return None
         return DeviceReport(
             product=engine.product(),
             memory_total_bytes=engine.memory_bytes() or 0,
             memory_used_bytes=engine.used_bytes(),
-            loaded_models=[*cache.names()][::-1],
+            loaded_models=[*warm.names()][::-1],
         )
 
-    def _ready(self) -> PipelineCache:
+    def _ready(self) -> tuple[WarmModels, DeviceMemory, Admission]:
         if self._import is not None:
             # Never two threads in one import: they may see modules half made.
             self._import.join()
-        if self._cache is None:
-            engine = DiffusionEngine(self._device)
-            device_bytes = engine.memory_bytes()
-            self._engine = engine
-            self._cache = PipelineCache(
+        if self._warm is None or self._memory is None or self._admission is None:
+            engine = self._engine = DiffusionEngine(self._device)
+            self._memory = DeviceMemory(engine, host_bytes=self._host_bytes)
+            self._admission = Admission(self._memory, dtype=engine.dtype)
+            self._warm = WarmModels(
                 lambda model: self._load(engine, model),
-                most=MOST_PIPELINES,
-                most_bytes=self._most_host_bytes
-                if device_bytes is None
-                else int(device_bytes * _SHARE_OF_DEVICE),
+                limits=self._limits(engine.memory_bytes()),
                 release=engine.release,
+                weigh=lambda model: self._weight_bytes(model, dtype=engine.dtype),
             )
-        return self._cache
+        return self._warm, self._memory, self._admission
+
+    def _limits(self, device_bytes: int | None) -> WarmLimits:
+        if device_bytes is None:
+            return WarmLimits(models=MOST_MODELS, most_bytes=self._most_host_bytes)
+        most = self._most_device_bytes
+        if most is None:
+            most = int(device_bytes * _SHARE_OF_DEVICE)
+        return WarmLimits(models=MOST_MODELS, most_bytes=most, aside_bytes=self._most_host_bytes)
+
+    def _weight_bytes(self, model: Model, *, dtype: str) -> int:
+        """Return what the weights of a model will take; 0 when its files are not here yet."""
+        files = inventory_item(model, cache_dir=self._cache_dir).files
+        return 0 if files is None else files.weight_bytes(model.dtype or dtype)
 
     def _loaded_agreement(self) -> PromptAgreement | None:
         model, engine = self._catalogue.agreement, self._engine
@@ -200,14 +166,14 @@ class Pipelines:
             _log.warning("agreement_not_loaded", error=repr(error))
             return None
 
-    def _load(self, engine: DiffusionEngine, model: Model) -> DiffusersPipeline:
-        folder = tiny_model_folder(self._cache_dir) if model.is_built_in else model.path
+    def _load(self, engine: DiffusionEngine, model: Model) -> Resident:
+        folder = folder_of(model, cache_dir=self._cache_dir)
         if folder is not None and not folder.is_dir():
             raise HandlerFailure(
                 FAILURE_REASON_MODEL_NOT_FOUND, f"the folder of model {model.name} is not there"
             )
         try:
-            pipeline = engine.load(model, folder=folder)
+            pipeline = engine.load(model, folder=folder, files=self._add_on_files)
         except HandlerFailure:
             raise
         except Exception as error:

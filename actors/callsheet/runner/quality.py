@@ -10,7 +10,7 @@ from typing import Final, Protocol, cast
 import structlog
 from google.protobuf.message import Message
 
-from callsheet.artifacts.references import artifacts_in
+from callsheet.artifacts.references import media_in
 from callsheet.runner.context import UnknownTaskType
 from callsheet.runner.handlers import options_of
 from callsheet.v1.task_pb2 import Quality
@@ -87,7 +87,7 @@ def quality_of(
         return None
     started = time.monotonic()
     try:
-        wanted = [artifact.key for artifact in artifacts_in(output)]
+        wanted = [artifact.key for artifact in media_in(output)]
         quality = MEASURES[name](input, [contents[key] for key in wanted], agreement)
     except Exception:  # noqa: BLE001 - a score that cannot be had ends no attempt
         _log.exception("quality_not_measured", measure=name)

@@ -4,7 +4,7 @@ import importlib
 from typing import Any, TypeAlias
 
 Untyped: TypeAlias = Any
-"""A thing of such a library. It stays within diffusion.py and tiny_model.py."""
+"""A thing of such a library. It stays within the modules that load and run models."""
 
 
 def imported(name: str) -> Untyped:

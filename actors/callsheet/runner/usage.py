@@ -6,7 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
-from callsheet.v1.task_pb2 import Usage
+from callsheet.v1.task_pb2 import (
+    PROGRESS_PHASE_ENCODING,
+    PROGRESS_PHASE_LOADING,
+    PROGRESS_PHASE_STEPS,
+    PROGRESS_PHASE_UNSPECIFIED,
+    ProgressPhase,
+    Usage,
+)
 
 _STATUS: Final = Path("/proc/self/status")
 _CLEAR_REFS: Final = Path("/proc/self/clear_refs")
@@ -36,27 +43,44 @@ class UsageMeter:
     def __init__(self, memory: DeviceMemory, *, holds_device: bool) -> None:
         self._memory = memory
         self._holds_device = holds_device
-        self._start = time.monotonic()
-        self._load_seconds = 0.0
+        self._start = self._entered = time.monotonic()
+        self._phase: ProgressPhase.ValueType = PROGRESS_PHASE_UNSPECIFIED
+        self._seconds: dict[ProgressPhase.ValueType, float] = {}
         memory.reset_peak()
         _reset_peak_rss()
+
+    @property
+    def phase(self) -> ProgressPhase.ValueType:
+        """What the seconds that pass now are counted as."""
+        return self._phase
+
+    def enter(self, phase: ProgressPhase.ValueType) -> None:
+        """Count the seconds from now on as that phase's."""
+        now = time.monotonic()
+        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._entered
+        self._phase, self._entered = phase, now
 
     @contextmanager
     def loading(self) -> Generator[None]:
         """Count the seconds spent inside as loading: the import of torch is a part of it."""
-        start = time.monotonic()
+        before = self._phase
+        self.enter(PROGRESS_PHASE_LOADING)
         try:
             yield
         finally:
-            self._load_seconds += time.monotonic() - start
+            self.enter(before)
 
     def usage(self) -> Usage:
         """Return what was used until now."""
-        held = time.monotonic() - self._start
+        self.enter(self._phase)
+        held = self._entered - self._start
+        load = self._seconds.get(PROGRESS_PHASE_LOADING, 0.0)
         return Usage(
             gpu_seconds=held if self._holds_device else 0.0,
-            model_load_seconds=self._load_seconds,
-            run_seconds=max(0.0, held - self._load_seconds),
+            model_load_seconds=load,
+            run_seconds=max(0.0, held - load),
+            step_seconds=self._seconds.get(PROGRESS_PHASE_STEPS),
+            encode_seconds=self._seconds.get(PROGRESS_PHASE_ENCODING),
             peak_vram_bytes=self._memory.peak_bytes(),
             peak_rss_bytes=_peak_rss_bytes(),
         )

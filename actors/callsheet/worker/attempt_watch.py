@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 import structlog
 
 from callsheet.internal.v1.pipe_pb2 import (
+    AttemptCheckpoint,
     AttemptEnded,
     AttemptProgress,
     RunAttempt,
@@ -22,6 +23,7 @@ from callsheet.v1.task_pb2 import (
     FAILURE_REASON_OUT_OF_MEMORY,
     FAILURE_REASON_TIME_LIMIT,
     FAILURE_REASON_WORKER_LOST,
+    Checkpoint,
     Failure,
     FailureReason,
     Progress,
@@ -31,6 +33,7 @@ from callsheet.worker.memory_watch import memory_above
 from callsheet.worker.runner_process import RunnerProcess, ending
 
 OnProgress = Callable[[Progress], None]
+OnCheckpoint = Callable[[Checkpoint], None]
 
 _ENDED_WITHIN: Final = timedelta(seconds=2)
 _MEBIBYTE: Final = 2**20
@@ -53,6 +56,7 @@ class AttemptWatch:
         grace_period: timedelta,
         memory_limit_bytes: int | None,
         on_progress: OnProgress,
+        on_checkpoint: OnCheckpoint | None = None,
     ) -> None:
         self.attempt = attempt
         self.stop_asked = asyncio.Event()
@@ -60,6 +64,7 @@ class AttemptWatch:
         self._grace_period = grace_period
         self._memory_limit_bytes = memory_limit_bytes
         self._on_progress = on_progress
+        self._on_checkpoint = on_checkpoint
         self._start_time = time.monotonic()
 
     async def until_end(self, process: RunnerProcess) -> AttemptEnded:
@@ -110,6 +115,8 @@ class AttemptWatch:
             match frame.WhichOneof("frame"):
                 case "progress":
                     self._report(frame.progress)
+                case "checkpoint":
+                    self._note(frame.checkpoint)
                 case "ended" if frame.ended.task_id == self.attempt.task_id:
                     return frame.ended
                 case _:
@@ -122,6 +129,11 @@ class AttemptWatch:
             self._on_progress(progress.progress)
         except Exception as error:  # noqa: BLE001 - progress that nobody can take ends no attempt
             _log.warning("progress_not_taken", task_id=self.attempt.task_id, exc_info=error)
+
+    def _note(self, saved: AttemptCheckpoint) -> None:
+        mine = (saved.task_id, saved.attempt) == (self.attempt.task_id, self.attempt.attempt)
+        if mine and self._on_checkpoint is not None:
+            self._on_checkpoint(saved.checkpoint)
 
     async def _memory_above(self, process: RunnerProcess) -> int:
         if self._memory_limit_bytes is None:

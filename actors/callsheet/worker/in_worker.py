@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 
@@ -10,20 +12,25 @@ from callsheet.internal.v1.pipe_pb2 import AttemptEnded
 from callsheet.runner.context import (
     HandlerFailure,
     Knowledge,
-    LoadedPipeline,
     SimilarTask,
     TaskStopped,
 )
 from callsheet.runner.failures import failure_of
 from callsheet.runner.handlers import handler_for, pack_output
+from callsheet.runner.rendering import LoadedPipeline, Mode, RenderControls, Words, step_of
 from callsheet.tasks.v1.artifact_pb2 import Artifact
 from callsheet.v1.task_pb2 import (
     FAILURE_REASON_INTERNAL,
     FAILURE_REASON_TIME_LIMIT,
     Progress,
+    ProgressPhase,
 )
 from callsheet.v1.task_spec_pb2 import TaskSpec
 from callsheet.worker.running import Running
+
+if TYPE_CHECKING:
+    from callsheet.media.limits import MediaLimits
+    from callsheet.media.reader import MediaReader
 
 
 class InWorkerContext:
@@ -47,6 +54,10 @@ class InWorkerContext:
         self.check()
         self._on_progress(Progress(current=current, total=total, message=message))
 
+    def enter(self, phase: ProgressPhase.ValueType) -> None:
+        """Do nothing: of what is as quick as what runs here, nobody asks for phases."""
+        del phase
+
     def check(self) -> None:
         """Raise TaskStopped when the attempt was asked to stop."""
         self.wait(timedelta(0))
@@ -61,13 +72,33 @@ class InWorkerContext:
                 FAILURE_REASON_TIME_LIMIT, f"the attempt ran longer than its {self._limit}"
             )
 
-    def pipeline(self, model_name: str) -> LoadedPipeline:
+    def controls(self, *, words: Words = step_of, preview_every_steps: int = 0) -> RenderControls:
+        """Refuse: what renders lives in a runner."""
+        del words, preview_every_steps
+        raise HandlerFailure(FAILURE_REASON_INTERNAL, "nothing is rendered in the worker")
+
+    def pipeline(self, model_name: str, *, mode: Mode | None = None) -> LoadedPipeline:
         """Refuse: a pipeline lives in a runner."""
+        del mode
         raise HandlerFailure(FAILURE_REASON_INTERNAL, f"no {model_name or 'model'} in the worker")
+
+    @property
+    def scratch(self) -> Path:
+        """Refuse: files are worked on in a runner."""
+        raise HandlerFailure(FAILURE_REASON_INTERNAL, "no files in the worker")
+
+    @property
+    def media_limits(self) -> "MediaLimits":
+        """Refuse: files are worked on in a runner."""
+        raise HandlerFailure(FAILURE_REASON_INTERNAL, "no files in the worker")
+
+    def open_media(self) -> "MediaReader":
+        """Refuse: files are worked on in a runner."""
+        raise HandlerFailure(FAILURE_REASON_INTERNAL, "no files in the worker")
 
     def put(
         self,
-        content: bytes,
+        content: bytes | Path,
         *,
         media_type: str,
         suffix: str,

@@ -17,6 +17,7 @@ from callsheet.ledger.attempts import Attempts
 from callsheet.ledger.catalog import ResourceClass
 from callsheet.ledger.errors import LeaseLost, LedgerError
 from callsheet.ledger.messages import (
+    checkpoint_to_proto,
     context_to_proto,
     failure_from_proto,
     quality_from_proto,
@@ -26,6 +27,7 @@ from callsheet.ledger.model import Failure, FailureReason, Task, TaskContext, Us
 from callsheet.runtime.trace import continue_trace
 from callsheet.v1 import task_pb2
 from callsheet.v1.task_spec_pb2 import TaskSpec
+from callsheet.worker.checkpoints import CheckpointRecorder
 from callsheet.worker.context_source import ContextSource
 from callsheet.worker.in_worker import run_in_worker
 from callsheet.worker.lease_keeper import LeaseKeeper
@@ -182,16 +184,22 @@ class Performer:
         if running.cause is not None:
             return AttemptEnded(task_id=running.task.id, stopped=True)
         running.stop_runner = lambda: host.stop(running.task.id)
+        checkpoints = CheckpointRecorder(self._attempts, running, moved_on=self._keeper.look_soon)
+        is_done = False
         try:
-            return await host.run(
+            ended = await host.run(
                 frame,
                 time_limit=running.task.submission.time_limit,
                 grace_period=running.kind.grace_period,
                 memory_limit_bytes=running.kind.memory_limit_bytes or self._memory_limit_bytes,
                 on_progress=reporter.report,
+                on_checkpoint=checkpoints.saved,
             )
+            is_done = ended.HasField("output")
+            return ended
         finally:
             running.stop_runner = None
+            await checkpoints.close(drop=is_done)
 
     def _conclude_soon(
         self, running: Running, ended: AttemptEnded, reporter: ProgressReporter
@@ -268,6 +276,7 @@ def _run_frame(running: Running, trace_parent: str, context: TaskContext | None)
     input_message: Message = getattr(spec, submission.task_type)
     packed = AnyMessage()
     packed.Pack(input_message)
+    checkpoint = running.task.resumes_from
     return RunAttempt(
         task_id=running.task.id,
         attempt=running.attempt,
@@ -276,6 +285,7 @@ def _run_frame(running: Running, trace_parent: str, context: TaskContext | None)
         input=packed,
         trace_parent=trace_parent,
         context=None if context is None else context_to_proto(context),
+        checkpoint=None if checkpoint is None else checkpoint_to_proto(checkpoint),
     )
 
 

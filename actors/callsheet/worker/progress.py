@@ -9,6 +9,7 @@ import structlog
 
 from callsheet.ledger.attempts import Attempts
 from callsheet.ledger.errors import LeaseLost, LedgerError
+from callsheet.ledger.messages import progress_from_proto
 from callsheet.ledger.model import Progress
 from callsheet.v1 import task_pb2
 from callsheet.worker.running import Running
@@ -46,9 +47,7 @@ class ProgressReporter:
 
     def report(self, progress: task_pb2.Progress) -> None:
         """Take the attempt's progress, newer than any before."""
-        self.newest = self._unsent = Progress(
-            progress.current, progress.total, progress.message, self._now()
-        )
+        self.newest = self._unsent = progress_from_proto(progress, update_time=self._now())
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send())
 

@@ -12,7 +12,7 @@ from callsheet.internal.v1.pipe_pb2 import AttemptEnded, DeviceReport, RunAttemp
 from callsheet.runner.frames import PipeBroken
 from callsheet.runtime.settings import EXIT_SETTINGS_REFUSED
 from callsheet.v1.task_pb2 import FAILURE_REASON_UNAVAILABLE
-from callsheet.worker.attempt_watch import AttemptWatch, OnProgress
+from callsheet.worker.attempt_watch import AttemptWatch, OnCheckpoint, OnProgress
 from callsheet.worker.runner_process import RunnerProcess, ending
 
 RUNNER_COMMAND: Final = (sys.executable, "-m", "callsheet.runner")
@@ -112,11 +112,13 @@ class RunnerHost:
         grace_period: timedelta,
         memory_limit_bytes: int | None = None,
         on_progress: OnProgress,
+        on_checkpoint: OnCheckpoint | None = None,
     ) -> AttemptEnded:
         """Run an attempt and return how it ended; raises RunnerBusy while another one runs.
 
         The time limit counts from when a runner is ready. Whoever had to be killed, or died, is
-        replaced when the next attempt comes. on_progress is called in the loop's thread.
+        replaced when the next attempt comes. on_progress and on_checkpoint are called in the loop's
+        thread.
         """
         if self._watch is not None:
             raise RunnerBusy(f"the runner of {self._device} runs task {self.task_id}")
@@ -126,6 +128,7 @@ class RunnerHost:
             grace_period=grace_period,
             memory_limit_bytes=memory_limit_bytes,
             on_progress=on_progress,
+            on_checkpoint=on_checkpoint,
         )
         try:
             process = await self._process_unless_stopped(watch)

@@ -2,6 +2,7 @@
 
 ArtifactStoreError
 ├── ArtifactNotFound
+├── ArtifactTooLarge
 └── KeyRefused
 """
 
@@ -29,6 +30,14 @@ class ArtifactNotFound(ArtifactStoreError):
     def __init__(self, key: str) -> None:
         super().__init__(f"there is no artifact {key}")
         self.key = key
+
+
+class ArtifactTooLarge(ArtifactStoreError):
+    """There are more bytes under the key than were wanted."""
+
+    def __init__(self, key: str, limit: int) -> None:
+        super().__init__(f"{key} has more than {limit} bytes")
+        self.key, self.limit = key, limit
 
 
 class KeyRefused(ArtifactStoreError):

@@ -42,6 +42,14 @@ def artifacts_in(message: Message) -> Iterator[Artifact]:
                 yield from artifacts_in(part)
 
 
+def media_in(message: Message) -> Iterator[Artifact]:
+    """Yield the artifacts in the message that were asked for, not those that go with them.
+
+    Posters, thumbnails and provenance go with others.
+    """
+    return (each for each in artifacts_in(message) if not each.role)
+
+
 def _messages(field: FieldDescriptor, value: object) -> Iterator[Message]:
     if isinstance(value, Message):
         yield value

@@ -15,7 +15,12 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 from callsheet.artifacts.access import S3Access
-from callsheet.artifacts.errors import ArtifactNotFound, ArtifactStoreError, reason_of
+from callsheet.artifacts.errors import (
+    ArtifactNotFound,
+    ArtifactStoreError,
+    ArtifactTooLarge,
+    reason_of,
+)
 from callsheet.artifacts.folders import (
     LocalTaskFolders,
     ObjectTaskFolders,
@@ -125,15 +130,16 @@ class ArtifactStore:
     def fetch(self, key: str, into: IO[bytes], *, limit: int) -> str:
         """Write what stands under the key into a file, part by part; return its SHA-256 digest.
 
-        Raises ArtifactNotFound, and ArtifactStoreError also when there are more than *limit* bytes.
+        The key is an artifact's or an upload's. Raises ArtifactNotFound, and ArtifactTooLarge when
+        there are more than *limit* bytes.
         """
-        require("key", key)
+        require_readable(key)
         digest, size = hashlib.sha256(), 0
         with _translated("an artifact could not be read", key=key):
             for chunk in obstore.get(self._store, key).stream(min_chunk_size=_READ):
                 size += len(chunk)
                 if size > limit:
-                    raise ArtifactStoreError(f"{key} has more than {limit} bytes")
+                    raise ArtifactTooLarge(key, limit)
                 digest.update(chunk)
                 into.write(chunk)
         return digest.hexdigest()

@@ -148,11 +148,14 @@ class AsyncOperations(AsyncCalls):
             timeout=self._timeout,
         )
 
-    async def log_readers(self) -> Sequence[operations.LogReader]:
-        """Return the durable readers of the log, by name. Raises CallError."""
+    async def log_readers(self, *, task_id: str = "") -> Sequence[operations.LogReader]:
+        """Return the durable readers of the log, by name.
+
+        With a task they also tell how far they are with it. Raises TaskNotFound, CallError.
+        """
         response = await self._connection.call(
             self._connection.operations.ListLogReaders,
-            operations.ListLogReadersRequest(),
+            operations.ListLogReadersRequest(task_id=task_id),
             timeout=self._timeout,
         )
         return response.readers

@@ -223,12 +223,23 @@ class TaskClient:
         time_to_live: timedelta | None = None,
         roles: Iterable[RoleWord] = (),
         projects: Iterable[str] = (),
+        renewable_for: timedelta | None = None,
     ) -> access_service_pb2.CreateTicketResponse:
         """Return a new ticket: it is sent like a key, and allows a part of what the key does."""
         making = self._client.create_ticket(
-            time_to_live=time_to_live, roles=roles, projects=projects
+            time_to_live=time_to_live, roles=roles, projects=projects, renewable_for=renewable_for
         )
         return self._loop.run(making)
+
+    def renew_ticket(
+        self, *, time_to_live: timedelta | None = None
+    ) -> access_service_pb2.RenewTicketResponse:
+        """Return a ticket like the one the client calls with, good from now on."""
+        return self._loop.run(self._client.renew_ticket(time_to_live=time_to_live))
+
+    def revoke_ticket(self) -> None:
+        """Give up the ticket the client calls with, and all that share its renewals."""
+        self._loop.run(self._client.revoke_ticket())
 
     def queues(self) -> Sequence[operations_service_pb2.Queue]:
         """Return the queues of all task types, by name."""
@@ -264,9 +275,9 @@ class TaskClient:
         """Return how tasks fared of late, by task type and by queue, in total and over time."""
         return self._loop.run(self._client.performance(window=window, project=project))
 
-    def log_readers(self) -> Sequence[operations_service_pb2.LogReader]:
-        """Return the durable readers of the log, by name."""
-        return self._loop.run(self._client.log_readers())
+    def log_readers(self, *, task_id: str = "") -> Sequence[operations_service_pb2.LogReader]:
+        """Return the durable readers of the log, by name; how far they are with a task, too."""
+        return self._loop.run(self._client.log_readers(task_id=task_id))
 
     def deliveries(self, task_id: str) -> Sequence[operations_service_pb2.Delivery]:
         """Return the webhook deliveries of a task, oldest first."""

@@ -13,6 +13,7 @@ export type Session =
 
 const SESSION = "/api/v1/session";
 const PROJECT = "callsheet.project";
+const NOT_OVER = "The plane does not answer, so the session goes on in this browser: sign in and out again.";
 
 export const session = signal<Session>({ state: "asking" });
 
@@ -76,13 +77,10 @@ export async function signIn(key: string): Promise<string> {
   return session.value.state === "in" ? "" : "The gateway took the key, but no session came of it.";
 }
 
-/** Sign out: the cookie is gone, whatever the gateway says. */
+/** Sign out: this page shows nothing more; whether the session is over as well, the notice says. */
 export async function signOut(): Promise<void> {
-  try {
-    await fetch(SESSION, { method: "DELETE" });
-  } finally {
-    session.value = { state: "out", notice: "You are signed out." };
-  }
+  const isOver = await fetch(SESSION, { method: "DELETE" }).then((response) => response.ok, () => false);
+  session.value = { state: "out", notice: isOver ? "You are signed out." : NOT_OVER };
 }
 
 async function detail(response: Response): Promise<string> {

@@ -62,6 +62,8 @@ function Used({ task }: { task: Task }): JSX.Element | null {
             <Entry name="Waited">{span(usage.queueSeconds)}</Entry>
             {usage.modelLoadSeconds > 0 && <Entry name="Loaded models">{span(usage.modelLoadSeconds)}</Entry>}
             <Entry name="Ran">{span(usage.runSeconds)}</Entry>
+            {usage.stepSeconds !== undefined && <Entry name="Steps">{span(usage.stepSeconds)}</Entry>}
+            {usage.encodeSeconds !== undefined && <Entry name="Encoding">{span(usage.encodeSeconds)}</Entry>}
             {usage.gpuSeconds > 0 && <Entry name="Device held">{span(usage.gpuSeconds)}</Entry>}
             {usage.peakVramBytes > 0n && <Entry name="Device memory">{bytes(usage.peakVramBytes, { binary: true })}</Entry>}
             {usage.peakRssBytes > 0n && <Entry name="Memory">{bytes(usage.peakRssBytes, { binary: true })}</Entry>}

@@ -3,15 +3,17 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 
-import type { Artifact } from "../../gen/callsheet/tasks/v1/artifact_pb.js";
+import { ArtifactRole, type Artifact } from "../../gen/callsheet/tasks/v1/artifact_pb.js";
 import { bytes } from "../parts/format.ts";
 import type { Task } from "../plane/contract.ts";
 import { artifacts } from "./output.ts";
 
 export function Artifacts({ task }: { task: Task }): JSX.Element | null {
   if (task.result.case !== "output") return null;
-  const found = artifacts(task.result.value);
-  if (found.length === 0) return null;
+  const all = artifacts(task.result.value);
+  const found = all.filter((each) => each.role === ArtifactRole.UNSPECIFIED);
+  const others = all.filter((each) => each.role !== ArtifactRole.UNSPECIFIED);
+  if (all.length === 0) return null;
   return (
     <section class="card" aria-labelledby="artifacts-title">
       <h2 id="artifacts-title">Artifacts</h2>
@@ -22,9 +24,28 @@ export function Artifacts({ task }: { task: Task }): JSX.Element | null {
           </li>
         ))}
       </ul>
+      {others.length > 0 && (
+        <ul class="artifacts-beside" aria-label="What goes with them">
+          {others.map((artifact) => (
+            <li key={`${artifact.role} ${artifact.key}`}>
+              <a href={addressOf(task.id, artifact)} download>
+                {BESIDE[artifact.role] ?? "Another file"}
+              </a>{" "}
+              <span class="muted number">{bytes(artifact.sizeBytes)}</span>
+            </li>
+          ))}
+        </ul>
+      )}
     </section>
   );
 }
+
+/** What artifacts are called that go with others. */
+const BESIDE: Readonly<Record<number, string>> = {
+  [ArtifactRole.POSTER]: "Poster",
+  [ArtifactRole.THUMBNAIL]: "Thumbnail",
+  [ArtifactRole.PROVENANCE]: "How it was made",
+};
 
 /** Where the gateway serves an artifact: by its name within its task. */
 export function addressOf(taskId: string, artifact: Artifact): string {

@@ -13,8 +13,11 @@ export function WaterfallChart({ story }: { story: Story }): JSX.Element | null 
   const task = story.task.value;
   const goesOn = task !== undefined && !isFinal(task.state);
   // A task that has ended does not move with the clock, unless a delivery is under way.
-  const moment = goesOn || story.deliveries.value.some((each) => !each.endTime) ? now.value : 0;
-  const chart = waterfall({ facts, task, deliveries: story.deliveries.value }, moment);
+  const deliveries = story.deliveries.value;
+  const brain = story.brain.value;
+  const isTelling = deliveries.some((each) => !each.endTime) || (brain !== undefined && !brain.isDone && brain.refusal === "");
+  const moment = goesOn || isTelling ? now.value : 0;
+  const chart = waterfall({ facts, task, deliveries, stays: story.stays.value, brain }, moment);
   if (chart === undefined) return null;
   return (
     <section class="card" aria-labelledby="waterfall-title">
@@ -50,18 +53,23 @@ function Ruler({ chart }: { chart: Waterfall }): JSX.Element {
 
 function Bar({ bar, chart }: { bar: Span; chart: Waterfall }): JSX.Element {
   const whole = chart.to - chart.from;
-  const to = bar.to ?? chart.to;
-  const left = ((bar.from - chart.from) / whole) * 100;
-  const width = Math.max(0, ((to - bar.from) / whole) * 100);
-  const look = ["waterfall-bar", `bar-${bar.kind}`, bar.failed ? "bar-failed" : "", bar.to === undefined ? "bar-open" : ""];
+  const pieces = bar.pieces ?? [bar];
+  const length = pieces.reduce((sum, piece) => sum + (piece.to ?? chart.to) - piece.from, 0);
+  const look = ["waterfall-bar", `bar-${bar.kind}`, bar.failed ? "bar-failed" : ""];
   return (
     <div class={bar.part ? "waterfall-row waterfall-part" : "waterfall-row"} role="row" title={bar.detail ?? ""}>
       <span role="rowheader">{bar.label}</span>
-      <div class="waterfall-lane" role="cell" aria-label={bar.detail ?? ""}>
-        <div class={look.join(" ")} style={{ left: `${left}%`, width: `max(3px, ${width}%)` }} />
+      <div class="waterfall-lane" role="cell">
+        {bar.detail && <span class="unseen">{bar.detail}</span>}
+        {pieces.map((piece) => {
+          const left = ((piece.from - chart.from) / whole) * 100;
+          const width = Math.max(0, (((piece.to ?? chart.to) - piece.from) / whole) * 100);
+          const isOpen = piece.to === undefined ? "bar-open" : "";
+          return <div key={piece.from} class={[...look, isOpen].join(" ")} style={{ left: `${left}%`, width: `max(3px, ${width}%)` }} />;
+        })}
       </div>
       <span role="cell" class="number">
-        {bar.to === undefined ? "…" : span((to - bar.from) / 1000)}
+        {bar.to === undefined ? "…" : span(length / 1000)}
       </span>
     </div>
   );

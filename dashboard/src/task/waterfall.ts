@@ -1,7 +1,8 @@
 // The waterfall of a task: where its time went, from facts, usage and deliveries alone.
 
-import { DeliveryState, FailureReason, type Delivery, type Task, type TaskEvent } from "../plane/contract.ts";
+import { DeliveryState, FailureReason, ProgressPhase, type Delivery, type Task, type TaskEvent, type TaskReading, type Usage } from "../plane/contract.ts";
 import { millis, seconds, words } from "../parts/format.ts";
+import type { Stay } from "./phases.ts";
 
 export type SpanKind =
   | "queued"
@@ -9,9 +10,18 @@ export type SpanKind =
   | "backoff"
   | "attempt"
   | "load"
+  | "steps"
+  | "encode"
   | "run"
   | "media"
-  | "webhook";
+  | "webhook"
+  | "brain";
+
+/** A stretch of time within a bar. */
+export interface Piece {
+  readonly from: number;
+  readonly to: number | undefined;
+}
 
 /** One bar: something that took time. */
 export interface Span {
@@ -26,6 +36,8 @@ export interface Span {
   readonly detail?: string;
   /** Whether it is a part of the bar above it. */
   readonly part?: boolean;
+  /** When it was at it, if that was not all the time. */
+  readonly pieces?: readonly Piece[];
 }
 
 export interface Waterfall {
@@ -35,16 +47,24 @@ export interface Waterfall {
   readonly spans: readonly Span[];
 }
 
+/** What is known of where a task's time went. */
+export interface Known {
+  readonly facts: readonly TaskEvent[];
+  readonly task: Task | undefined;
+  readonly deliveries: readonly Delivery[];
+  /** What the running attempt was at, as far as its progress was heard. */
+  readonly stays?: readonly Stay[];
+  /** How far the brain is with the task's latest fact, once the task has ended. */
+  readonly brain?: TaskReading | undefined;
+}
+
 /** Return the waterfall of what is known, or undefined before the first fact. Times in milliseconds since 1970. */
-export function waterfall(
-  { facts, task, deliveries }: { facts: readonly TaskEvent[]; task: Task | undefined; deliveries: readonly Delivery[] },
-  now: number,
-): Waterfall | undefined {
+export function waterfall({ facts, task, deliveries, stays = [], brain }: Known, now: number): Waterfall | undefined {
   const begin = millis(facts[0]?.time);
   if (begin === undefined) return undefined;
   const life = new Life();
   for (const fact of facts) life.tell(fact);
-  const spans = [...life.spans(task), ...deliveries.flatMap((each) => delivered(each))];
+  const spans = [...life.spans(task?.usage, stays), ...deliveries.flatMap((each) => delivered(each)), ...told(brain, facts)];
   const ends = spans.map((span) => span.to ?? Math.max(now, span.from));
   return { from: begin, to: Math.max(begin + 1, ...ends), spans };
 }
@@ -96,14 +116,14 @@ class Life {
     }
   }
 
-  /** Return the bars; the last attempt's are split as its usage says. */
-  spans(task: Task | undefined): readonly Span[] {
+  /** Return the bars; the last attempt's are split as its usage says, and while it runs as its progress does. */
+  spans(usage: Usage | undefined, stays: readonly Stay[]): readonly Span[] {
     const spans = this.#open === undefined ? this.#spans : [...this.#spans, this.#open];
     const last = spans.findLastIndex((span) => span.kind === "attempt");
     const attempt = spans[last];
-    const usage = task?.usage;
-    if (attempt === undefined || attempt.to === undefined || usage === undefined) return spans;
-    return spans.toSpliced(last + 1, 0, ...parts(attempt.from, attempt.to, usage.modelLoadSeconds, usage.runSeconds));
+    if (attempt === undefined) return spans;
+    if (attempt.to === undefined) return spans.toSpliced(last + 1, 0, ...live(stays));
+    return usage === undefined ? spans : spans.toSpliced(last + 1, 0, ...parts(attempt.from, attempt.to, usage));
   }
 
   #wait(from: number, delay: number, kind: "scheduled" | "backoff" | "queued"): void {
@@ -135,16 +155,51 @@ class Life {
   }
 }
 
-/** What an attempt did, one after the other: load models, and run. */
-function parts(from: number, to: number, load: number, run: number): Span[] {
+/** What an attempt did: load models, walk steps, and encode what came of them at its end. */
+function parts(from: number, to: number, usage: Usage): Span[] {
+  const { modelLoadSeconds: load, runSeconds: run, stepSeconds: steps, encodeSeconds: encode } = usage;
   const length = (to - from) / 1000;
   if (load + run <= 0 || load + run > length * 1.05 + 0.05) return []; // not of this attempt
   const loaded = Math.min(to, from + load * 1000);
   const ran = Math.min(to, loaded + run * 1000);
   const found: Span[] = [];
-  if (load > 0) found.push({ kind: "load", label: "Model load", from, to: loaded, part: true });
-  if (run > 0) found.push({ kind: "run", label: "Run", from: loaded, to: ran, part: true });
+  if (load > 0) found.push({ kind: "load", label: LABELS.load, from, to: loaded, part: true });
+  if (run > 0 && steps === undefined && encode === undefined) {
+    found.push({ kind: "run", label: "Run", from: loaded, to: ran, part: true });
+  }
+  // Of several images each has steps and an encoding of its own: what is known is how long they took together.
+  if (steps !== undefined) found.push({ kind: "steps", label: LABELS.steps, from: loaded, to: Math.min(ran, loaded + steps * 1000), detail: "all steps together", part: true });
+  if (encode !== undefined) found.push({ kind: "encode", label: LABELS.encode, from: Math.max(loaded, ran - encode * 1000), to: ran, detail: "all files together", part: true });
   return found;
+}
+
+type Phase = "load" | "steps" | "encode";
+
+const LABELS: Readonly<Record<Phase, string>> = { load: "Model load", steps: "Steps", encode: "Encode" };
+const PHASES: readonly (readonly [ProgressPhase, Phase])[] = [
+  [ProgressPhase.LOADING, "load"],
+  [ProgressPhase.STEPS, "steps"],
+  [ProgressPhase.ENCODING, "encode"],
+];
+
+/** What a running attempt has been at so far: one bar for each phase, with as many pieces as it was entered. */
+function live(stays: readonly Stay[]): Span[] {
+  return PHASES.flatMap(([phase, kind]) => {
+    const pieces = stays.filter((stay) => stay.phase === phase);
+    const [first] = pieces;
+    if (first === undefined) return [];
+    return [{ kind, label: LABELS[kind], from: first.from, to: pieces.at(-1)?.to, detail: "as far as this page was told", pieces, part: true }];
+  });
+}
+
+/** The brain is told of the latest fact; when it is not known when, there is no bar. */
+function told(brain: TaskReading | undefined, facts: readonly TaskEvent[]): Span[] {
+  const from = millis(facts.at(-1)?.time);
+  if (brain === undefined || from === undefined) return [];
+  const time = millis(brain.doneTime);
+  if (time !== undefined) return [{ kind: "brain", label: "Brain", from, to: Math.max(from, time), detail: "told of the end, to half a second" }];
+  if (brain.refusal !== "") return [{ kind: "brain", label: "Brain", from, to: from, failed: true, detail: `refused: ${brain.refusal}` }];
+  return brain.isDone ? [] : [{ kind: "brain", label: "Brain", from, to: undefined, detail: "has not been told yet" }];
 }
 
 function delivered(delivery: Delivery): Span[] {

@@ -1,4 +1,4 @@
-// Bulk actions on everything that the filter means: a count first, then the question, then how far it is.
+// Bulk actions on everything that the filter means: a count first, then the question, then how far it is, and what was refused.
 
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -7,46 +7,54 @@ import { Ask } from "../parts/ask.tsx";
 import { count, counted } from "../parts/format.ts";
 import { tell } from "../parts/notices.tsx";
 import { sentence } from "../plane/errors.ts";
-import { carryOut, find, type Found, type Tally, type Wish } from "./bulk.ts";
+import { carryOut, refusals, type Tally } from "./bulk.ts";
 import { formatFilter, type Filter } from "./filter.ts";
+import { acting, find, type Found, type Wish } from "./wishes.ts";
 
 const DONE: Readonly<Record<Wish, string>> = { cancel: "asked to stop", retry: "submitted again" };
 
+type Standing =
+  | { readonly at: "rest" }
+  | { readonly at: "counting"; readonly wish: Wish; readonly found: number }
+  | { readonly at: "asking"; readonly wish: Wish; readonly found: Found }
+  | { readonly at: "work"; readonly tally: Tally };
+
+const REST: Standing = { at: "rest" };
+
 export function BulkBar({ project, filter, wishes }: { project: string; filter: Filter; wishes: readonly Wish[] }): JSX.Element {
-  const [asked, setAsked] = useState<{ wish: Wish; found: Found } | undefined>();
-  const [counting, setCounting] = useState<Wish | undefined>();
-  const [tally, setTally] = useState<Tally | undefined>();
+  const [standing, setStanding] = useState<Standing>(REST);
   const control = useRef<AbortController | undefined>(undefined);
   useEffect(() => () => control.current?.abort(), []);
+  const stop = (): void => control.current?.abort();
 
   async function ask(wish: Wish): Promise<void> {
-    control.current = new AbortController();
-    setCounting(wish);
+    const { signal } = (control.current = new AbortController());
+    setStanding({ at: "counting", wish, found: 0 });
     try {
-      setAsked({ wish, found: await find(wish, { project, filter }, control.current.signal) });
+      const found = await find(wish, { project, filter }, { signal, onFound: (number) => setStanding({ at: "counting", wish, found: number }) });
+      setStanding({ at: "asking", wish, found });
     } catch (thrown) {
-      if (!control.current.signal.aborted) tell(sentence(thrown), { failed: true });
-    } finally {
-      setCounting(undefined);
+      if (!signal.aborted) tell(sentence(thrown), { failed: true });
+      setStanding(REST);
     }
   }
 
-  async function go(wish: Wish, found: Found): Promise<void> {
-    setAsked(undefined);
-    const running = (control.current = new AbortController());
-    const end = await carryOut(wish, found.tasks, setTally, running.signal);
-    setTally(undefined);
-    const refused = end.refused === 0 ? "" : ` ${count(end.refused)} were refused: ${end.problem}.`;
-    tell(`${counted(end.done, "task")} ${DONE[wish]}.${refused}`, { failed: end.refused > 0 });
+  async function go(wish: Wish, { tasks }: Found): Promise<void> {
+    const { signal } = (control.current = new AbortController());
+    const onTally = (tally: Tally): void => setStanding({ at: "work", tally });
+    onTally({ done: 0, total: tasks.length, refused: [], isStopped: false });
+    const end = await carryOut(tasks, acting(wish), { onTally, stop: signal });
+    setStanding(REST);
+    tell(summary(wish, end), { failed: end.refused.length > 0 });
   }
 
-  if (tally !== undefined) {
-    const sofar = tally.done + tally.refused;
+  if (standing.at === "work") return <Working tally={standing.tally} onStop={stop} />;
+  if (standing.at === "counting") {
     return (
       <div class="bulk" role="status">
-        {count(sofar)} of {counted(tally.total, "task")} …
-        <button type="button" onClick={() => control.current?.abort()}>
-          Stop here
+        {count(standing.found)} found …
+        <button type="button" onClick={stop}>
+          Stop counting
         </button>
       </div>
     );
@@ -54,15 +62,38 @@ export function BulkBar({ project, filter, wishes }: { project: string; filter: 
   return (
     <div class="bulk" role="group" aria-label="For all tasks of this filter">
       {wishes.map((wish) => (
-        <button key={wish} type="button" disabled={counting !== undefined} onClick={() => void ask(wish)}>
-          {counting === wish ? "Counting …" : wish === "cancel" ? "Cancel all of these" : "Retry all of these"}
+        <button key={wish} type="button" onClick={() => void ask(wish)}>
+          {wish === "cancel" ? "Cancel all of these" : "Retry all of these"}
         </button>
       ))}
-      {asked !== undefined && (
-        <Confirm {...asked} filter={filter} onNo={() => setAsked(undefined)} onYes={() => void go(asked.wish, asked.found)} />
+      {standing.at === "asking" && (
+        <Confirm {...standing} filter={filter} onNo={() => setStanding(REST)} onYes={() => void go(standing.wish, standing.found)} />
       )}
     </div>
   );
+}
+
+function Working({ tally, onStop }: { tally: Tally; onStop: () => void }): JSX.Element {
+  const refused = refusals(tally);
+  return (
+    <div class="bulk">
+      <progress aria-label="How far the bulk action is" max={tally.total} value={tally.done + refused} />
+      <span role="status">
+        {count(tally.done + refused)} of {counted(tally.total, "task")}
+        {refused > 0 && <span class="failure-word"> · {count(refused)} refused</span>}
+      </span>
+      <button type="button" onClick={onStop}>
+        Stop here
+      </button>
+    </div>
+  );
+}
+
+/** What came of it, as one text for the eye and for the ear. */
+function summary(wish: Wish, { done, total, refused, isStopped }: Tally): string {
+  const begun = isStopped ? `Stopped: ${count(done)} of ${counted(total, "task")}` : counted(done, "task");
+  const why = refused.map((each) => `${count(each.count)} ${each.reason}`).join(", ");
+  return `${begun} ${DONE[wish]}.${why === "" ? "" : ` Refused: ${why}.`}`;
 }
 
 interface Confirmation {

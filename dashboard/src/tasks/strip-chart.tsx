@@ -22,7 +22,7 @@ export function StripChart({ tasks, scope, isLoading }: { tasks: readonly Task[]
   const counts = byState(tasks);
   const told = STATES.filter((state) => counts[state] > 0).map((state) => `${counts[state]} ${state}`);
   return (
-    <figure class="strip" role="img" aria-label={`${counted(tasks.length, "task")} since ${clock(first, { now: moment })}: ${told.join(", ")}`}>
+    <div class="strip" role="img" aria-label={`${counted(tasks.length, "task")} since ${clock(first, { now: moment })}: ${told.join(", ")}`}>
       <svg viewBox={`0 0 ${strip.columns.length * STEP} ${HEIGHT}`} preserveAspectRatio="none" aria-hidden="true">
         {strip.columns.map((column, index) => {
           let base = HEIGHT;
@@ -35,11 +35,11 @@ export function StripChart({ tasks, scope, isLoading }: { tasks: readonly Task[]
           });
         })}
       </svg>
-      <figcaption class="number">
+      <p class="strip-scale number">
         <span>{clock(first, { now: moment })}</span>
         <span>submitted, {span(strip.length / 1000)} a column</span>
         <span>now</span>
-      </figcaption>
-    </figure>
+      </p>
+    </div>
   );
 }

@@ -1,5 +1,7 @@
 """AccessService: decode, one question, encode."""
 
+from datetime import timedelta
+
 from callsheet.control.calls import Call
 from callsheet.control.convert import principal_to_proto
 from callsheet.control.validation import Validation
@@ -11,6 +13,10 @@ from callsheet.v1.access_service_pb2 import (
     CreateTicketResponse,
     GetPrincipalRequest,
     GetPrincipalResponse,
+    RenewTicketRequest,
+    RenewTicketResponse,
+    RevokeTicketRequest,
+    RevokeTicketResponse,
 )
 
 
@@ -28,11 +34,30 @@ class AccessService:
     async def CreateTicket(self, request: CreateTicketRequest, call: Call) -> CreateTicketResponse:
         """Answer a new ticket."""
         self._validation.check(request)
-        limited = request.HasField("time_to_live")
+        renewable = request.HasField("renewable_for")
         ticket, expire_time = await self._credentials.make_ticket(
             call.principal,
-            time_to_live=request.time_to_live.ToTimedelta() if limited else USUAL_LIFE,
+            time_to_live=_life(request),
+            renewable_for=request.renewable_for.ToTimedelta() if renewable else None,
             roles=frozenset(ROLE_FROM_PROTO[role] for role in request.roles),
             projects=frozenset(request.projects),
         )
         return CreateTicketResponse(ticket=ticket, expire_time=timestamp(expire_time))
+
+    async def RenewTicket(self, request: RenewTicketRequest, call: Call) -> RenewTicketResponse:
+        """Answer a new ticket in the place of the one that makes the call."""
+        self._validation.check(request)
+        ticket, expire_time = await self._credentials.renew_ticket(
+            call.principal, time_to_live=_life(request)
+        )
+        return RenewTicketResponse(ticket=ticket, expire_time=timestamp(expire_time))
+
+    async def RevokeTicket(self, request: RevokeTicketRequest, call: Call) -> RevokeTicketResponse:
+        """Give up the ticket that makes the call."""
+        await self._credentials.revoke_ticket(call.principal)
+        return RevokeTicketResponse()
+
+
+def _life(request: CreateTicketRequest | RenewTicketRequest) -> timedelta:
+    limited = request.HasField("time_to_live")
+    return request.time_to_live.ToTimedelta() if limited else USUAL_LIFE

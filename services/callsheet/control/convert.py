@@ -19,6 +19,7 @@ from callsheet.ledger.listing import TaskFilter
 from callsheet.ledger.messages import (
     EVENT_TO_PROTO,
     callback_events_from_proto,
+    checkpoint_to_proto,
     context_to_proto,
     duration,
     failure_to_proto,
@@ -35,6 +36,7 @@ from callsheet.ledger.model import (
     Progress,
     Submission,
     Task,
+    TaskState,
     Usage,
 )
 from callsheet.ledger.overview import QueueView
@@ -137,7 +139,7 @@ def task_to_proto(
     if task.is_final:
         _set_outcome(message, task)
     if progress is not None:
-        message.progress.CopyFrom(progress_to_proto(progress))
+        message.progress.CopyFrom(_progress_of(task, progress))
     if wait.reason is not None:
         message.wait_reason = _WAIT_REASONS[wait.reason]
     if wait.position is not None:
@@ -236,8 +238,12 @@ def principal_to_proto(principal: Principal) -> access_service_pb2.Principal:
         projects=sorted(principal.projects),
         roles=sorted(ROLE_TO_PROTO[role] for role in principal.roles),
     )
-    if principal.expire_time is not None:
-        _set_time(message.expire_time, principal.expire_time)
+    if (ticket := principal.ticket) is not None:
+        _set_time(message.expire_time, ticket.expire_time)
+        if ticket.renewal_end_time is not None:
+            _set_time(message.renewal_end_time, ticket.renewal_end_time)
+    if principal.time_left is not None:
+        message.time_left.FromTimedelta(principal.time_left)
     return message
 
 
@@ -270,6 +276,15 @@ def _set_attempt(message: task_pb2.Task, task: Task) -> None:
         message.context.CopyFrom(context_to_proto(task.context))
         if task.context_time is not None:
             _set_time(message.context.retrieve_time, task.context_time)
+    if task.checkpoint is not None:
+        message.checkpoint.CopyFrom(checkpoint_to_proto(task.checkpoint))
+
+
+def _progress_of(task: Task, progress: Progress) -> task_pb2.Progress:
+    shown = progress_to_proto(progress)
+    if task.state is not TaskState.RUNNING:
+        shown.ClearField("preview")  # it went with its attempt
+    return shown
 
 
 def _set_outcome(message: task_pb2.Task, task: Task) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from typing import Final, cast
 
@@ -10,10 +11,11 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from callsheet.control.model_uses import adapters_of, model_of
 from callsheet.ledger.acceptance import ReuseWish
 from callsheet.ledger.catalog import TaskType
 from callsheet.ledger.model import PinnedModel
-from callsheet.runtime.models import Catalogue, Model
+from callsheet.runtime.models import Catalogue, Model, Origin
 from callsheet.tasks.v1 import options_pb2
 from callsheet.v1.task_service_pb2 import REUSE_MODE_RESULT_OR_JOIN, SubmitTaskRequest
 from callsheet.v1.task_spec_pb2 import TaskSpec
@@ -31,6 +33,7 @@ class _Fields:
     seeds: tuple[str, ...]
     model_defaults: tuple[str, ...]
     meanings: Mapping[str, object]
+    without_bearing: tuple[str, ...]
 
 
 class SpecDigests:
@@ -74,11 +77,11 @@ class SpecDigests:
         input_message: Message = getattr(whole, task_type)
         if not all(input_message.HasField(seed) for seed in fields.seeds):
             return None
-        models = [self._models.find(str(getattr(input_message, name))) for name in fields.models]
-        if not all(model.pin for model in models):
+        origins = self._origins(input_message)
+        if not all(origin.pin for origin in origins):
             return None
-        _fill_in(input_message, fields, models)
-        parts = (VERSION, *(model.pin for model in models))
+        _fill_in(input_message, fields, model=model_of(input_message, self._models))
+        parts = (VERSION, *(origin.pin for origin in origins))
         digest = sha256("\0".join(parts).encode() + b"\0")
         # What this version does not know of the input is digested too: it may mean something.
         digest.update(whole.SerializeToString(deterministic=True))
@@ -86,20 +89,39 @@ class SpecDigests:
 
     def _pinned(self, input_message: Message, fields: _Fields) -> tuple[PinnedModel, ...]:
         """Return the models that the digest is of, as an output says that they ran."""
-        found = [(name, self._models.find(getattr(input_message, name))) for name in fields.models]
-        return tuple(PinnedModel(name, model.name, model.revision) for name, model in found)
+        model = model_of(input_message, self._models)
+        if model is None:
+            return ()
+        return tuple(PinnedModel(name, model.name, model.revision) for name in fields.models)
+
+    def _origins(self, input_message: Message) -> list[Origin]:
+        """Return whatever has weights that bear on the output."""
+        model = model_of(input_message, self._models)
+        if model is None:
+            return []
+        return [model, *adapters_of(input_message, self._models, model=model)]
 
 
-def _fill_in(input_message: Message, fields: _Fields, models: list[Model]) -> None:
-    """Set every field that is unset to what it means."""
-    for name, model in zip(fields.models, models, strict=True):
-        setattr(input_message, name, model.name)
-    for name in fields.model_defaults:
-        if not input_message.HasField(name):
-            setattr(input_message, name, getattr(models[0], f"default_{name}"))
+def _fill_in(input_message: Message, fields: _Fields, *, model: Model | None) -> None:
+    """Set every field that is unset to what it means, and clear what has no bearing."""
+    for name in fields.without_bearing:
+        input_message.ClearField(name)
+    if model is not None:
+        for name in fields.models:
+            setattr(input_message, name, model.name)
+        for name in fields.model_defaults:
+            if not input_message.HasField(name):
+                _set(input_message, name, getattr(model, f"default_{name}"))
     for name, meaning in fields.meanings.items():
         if _is_unset(input_message, name):
             json_format.ParseDict({name: meaning}, input_message)
+
+
+def _set(message: Message, name: str, value: object) -> None:
+    if isinstance(value, timedelta):
+        getattr(message, name).FromTimedelta(value)
+    else:
+        setattr(message, name, value)
 
 
 def _is_unset(message: Message, name: str) -> bool:
@@ -112,13 +134,14 @@ def _is_unset(message: Message, name: str) -> bool:
 def _fields_of(descriptor: Descriptor) -> _Fields:
     """Return what is said of the message's fields. Refuses a contract that contradicts itself."""
     found = _Fields(
-        models=tuple(_marked(descriptor, "model")),
+        models=tuple(_marked(descriptor, "model")) or tuple(_marked(descriptor, "optional_model")),
         seeds=tuple(_marked(descriptor, "seed")),
         model_defaults=tuple(_marked(descriptor, "model_default")),
         meanings={
             name: json.loads(_option(descriptor, name, "unset_means"))
             for name in _marked(descriptor, "unset_means")
         },
+        without_bearing=tuple(_marked(descriptor, "no_bearing")),
     )
     for name in (*found.seeds, *found.model_defaults):
         if not descriptor.fields_by_name[name].has_presence:

@@ -57,7 +57,10 @@ MEANINGS: Final[Mapping[type[Refused], Meaning]] = MappingProxyType(
         errors.RoleMissing: Meaning(_C.PERMISSION_DENIED, "ROLE_MISSING"),
         errors.KeyInvalid: Meaning(_C.UNAUTHENTICATED, "KEY_INVALID"),
         errors.KeyNeeded: Meaning(_C.PERMISSION_DENIED, "KEY_NEEDED"),
+        errors.TicketNeeded: Meaning(_C.PERMISSION_DENIED, "TICKET_NEEDED"),
         errors.TicketExpired: Meaning(_C.UNAUTHENTICATED, "TICKET_EXPIRED"),
+        errors.TicketRevoked: Meaning(_C.UNAUTHENTICATED, "TICKET_REVOKED"),
+        errors.TicketNotRenewable: Meaning(_C.FAILED_PRECONDITION, "TICKET_NOT_RENEWABLE"),
         errors.QueueNotFound: Meaning(_C.NOT_FOUND, "QUEUE_NOT_FOUND"),
         errors.WorkerNotFound: Meaning(_C.NOT_FOUND, "WORKER_NOT_FOUND"),
         errors.InvalidField: Meaning(_C.INVALID_ARGUMENT, "FIELD_INVALID"),
@@ -81,6 +84,7 @@ MEANINGS: Final[Mapping[type[Refused], Meaning]] = MappingProxyType(
         refusals.ServiceUnknown: Meaning(_C.NOT_FOUND, "SERVICE_NOT_FOUND"),
         refusals.ShuttingDown: Meaning(_C.UNAVAILABLE, "SHUTTING_DOWN"),
         refusals.WatchersFull: Meaning(_C.RESOURCE_EXHAUSTED, "WATCHERS_FULL"),
+        refusals.ProjectWatchersFull: Meaning(_C.RESOURCE_EXHAUSTED, "PROJECT_WATCHERS_FULL"),
         refusals.Defect: Meaning(_C.INTERNAL, "INTERNAL"),
     }
 )
@@ -157,8 +161,8 @@ def _violations(refusal: Refused) -> Sequence[FieldViolation]:
     match refusal:
         case errors.InvalidField(violations=violations):
             found = violations
-        case errors.ModelUnknown(field=field, model=model, known=known):
-            found = ((field, f"there is no model {model!r}; known are {', '.join(known)}"),)
+        case errors.ModelUnknown(field=field, problem=problem):
+            found = ((field, problem),)
         case errors.PageTokenInvalid():
             found = (("page_token", str(refusal)),)
         case errors.SequenceAhead():

@@ -9,7 +9,7 @@ from callsheet.control.errors import Refused
 from callsheet.control.feed_inbox import FeedFact, FeedInbox
 from callsheet.control.inbox import Signal
 from callsheet.control.pulse import Pulse
-from callsheet.control.refusals import WatchersFull
+from callsheet.control.refusals import ProjectWatchersFull, WatchersFull
 from callsheet.internal.v1.record_pb2 import EventRecord, SignalRecord
 from callsheet.ledger.log import LogEntry
 from callsheet.ledger.model import FINAL, TaskState
@@ -21,8 +21,10 @@ from callsheet.v1.task_service_pb2 import WatchTasksResponse
 
 _EVENT: Final = WatchTasksResponse.EVENT_FIELD_NUMBER
 _CURSOR: Final = WatchTasksResponse.CURSOR_FIELD_NUMBER
-#: Watchers of many tasks in this process; each may hold a thousand facts that it has not taken.
+#: Watchers of many tasks in this process, and those of one project's among them; each may hold a
+#: thousand facts that it has not taken.
 MOST_WATCHERS: Final = 1_000
+MOST_OF_ONE_PROJECT: Final = 500
 #: Tasks whose signal came before the fact it follows, which the log has yet to tell.
 EARLY_KEPT: Final = 1_000
 
@@ -31,11 +33,17 @@ class Feed:
     """Knows who watches many tasks, and encodes for all of them what one of them wants."""
 
     def __init__(
-        self, sightings: Sightings, pulse: Pulse, *, most_watchers: int = MOST_WATCHERS
+        self,
+        sightings: Sightings,
+        pulse: Pulse,
+        *,
+        most_watchers: int = MOST_WATCHERS,
+        most_of_one_project: int = MOST_OF_ONE_PROJECT,
     ) -> None:
         self._sightings = sightings
         self._pulse = pulse
         self._most_watchers = most_watchers
+        self._most_of_one_project = most_of_one_project
         self._inboxes: dict[str, set[FeedInbox]] = {}
         self._early: dict[str, tuple[SignalRecord, Signal]] = {}
         #: How far the log was told to those who are level with it.
@@ -53,7 +61,12 @@ class Feed:
 
     @contextmanager
     def subscribe(self, wanted: WatchFilter) -> Generator[FeedInbox]:
-        """Return an inbox of what fits, from when it is behind on. Raises WatchersFull."""
+        """Return an inbox of what fits, from when it is behind on.
+
+        Raises WatchersFull; ProjectWatchersFull, so that no project takes the place of all others.
+        """
+        if len(self._inboxes.get(wanted.project, ())) >= self._most_of_one_project:
+            raise ProjectWatchersFull(wanted.project, self._most_of_one_project)
         if self.watchers >= self._most_watchers:
             raise WatchersFull(self._most_watchers)
         inbox = FeedInbox(wanted)

@@ -10,7 +10,7 @@ import structlog
 
 from callsheet.control.convert import fact_to_proto, signal_to_proto
 from callsheet.control.errors import Refused
-from callsheet.control.feed import Feed
+from callsheet.control.feed import MOST_OF_ONE_PROJECT, MOST_WATCHERS, Feed
 from callsheet.control.feed_inbox import FeedInbox
 from callsheet.control.inbox import Fact, Inbox, Signal
 from callsheet.control.pulse import Pulse
@@ -53,11 +53,26 @@ class Hub:
     store, or the log from where they are: it never has to know what it missed.
     """
 
-    def __init__(self, log: Log, store: Store, pulse: Pulse, *, outage: timedelta = OUTAGE) -> None:
+    def __init__(
+        self,
+        log: Log,
+        store: Store,
+        pulse: Pulse,
+        *,
+        outage: timedelta = OUTAGE,
+        watchers: int = MOST_WATCHERS,
+        watchers_of_one_project: int = MOST_OF_ONE_PROJECT,
+    ) -> None:
+        """*watchers* are those of many tasks, and so are those *of_one_project*."""
         self._log = log
         self._pulse = pulse
         #: Feeds those who watch many tasks.
-        self.feed = Feed(Sightings(store), pulse)
+        self.feed = Feed(
+            Sightings(store),
+            pulse,
+            most_watchers=watchers,
+            most_of_one_project=watchers_of_one_project,
+        )
         self._outage = outage.total_seconds()
         self._inboxes: dict[str, set[Inbox]] = {}
         self._wanted = asyncio.Event()
@@ -101,7 +116,10 @@ class Hub:
 
     @contextmanager
     def subscribe_many(self, wanted: WatchFilter) -> Generator[FeedInbox]:
-        """Return an inbox that gets what happens to all tasks that fit. Raises WatchersFull."""
+        """Return an inbox that gets what happens to all tasks that fit.
+
+        Raises WatchersFull, ProjectWatchersFull.
+        """
         with self.feed.subscribe(wanted) as inbox:
             self._wanted.set()
             if self._is_closed:

@@ -37,11 +37,12 @@ from callsheet.ledger.model import NO_TIME
 from callsheet.ledger.overview import Overview
 from callsheet.ledger.performance import Performance
 from callsheet.ledger.redis_cell import RedisCell, redis_cell
+from callsheet.runtime.catalogue_file import load_catalogue
 from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
 from callsheet.runtime.logs import configure_logging
-from callsheet.runtime.models import CatalogueInvalid, load_catalogue
 from callsheet.runtime.redis import RedisUnfit, check_ledger_server, connect
 from callsheet.runtime.settings import Settings, load_settings_or_exit
+from callsheet.runtime.toml_table import CatalogueInvalid
 from callsheet.v1 import access_service_pb2, operations_service_pb2, task_service_pb2
 
 #: The commit lane, the tail and the ear for signals have one each; the others are for reads.
@@ -129,7 +130,13 @@ async def running_control(settings: Settings, redis: Redis) -> AsyncGenerator[Co
     cell = redis_cell(redis, settings.cell, patience=PATIENCE)
     pulse = Pulse(cell.log)
     await pulse.look()
-    hub = Hub(cell.log, cell.store, pulse)
+    hub = Hub(
+        cell.log,
+        cell.store,
+        pulse,
+        watchers=settings.watchers,
+        watchers_of_one_project=settings.watchers_of_one_project,
+    )
     health = Health(
         [_TASK_SERVICE.full_name, _OPERATIONS_SERVICE.full_name, _ACCESS_SERVICE.full_name]
     )
@@ -190,7 +197,7 @@ def _plans(
         deliveries,
         validation,
         performance=Performance(cell.connection, cell.keys, catalog),
-        readers=LogReaders(cell.connection, cell.keys, cell.log),
+        readers=LogReaders(cell.connection, cell.keys, cell.log, cell.store),
     )
     return (
         ServicePlan(descriptor=_TASK_SERVICE, servicer=tasks, limits=LIMITS),

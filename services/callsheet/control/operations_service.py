@@ -112,7 +112,9 @@ class OperationsService:
         self, request: ListLogReadersRequest, call: Call
     ) -> ListLogReadersResponse:
         """Answer the durable readers of the log."""
-        return ListLogReadersResponse(readers=await self._readers.all(call.principal))
+        self._validation.check(request)
+        readers = await self._readers.all(call.principal, task_id=request.task_id.lower())
+        return ListLogReadersResponse(readers=readers)
 
     async def ListDeliveries(
         self, request: ListDeliveriesRequest, call: Call

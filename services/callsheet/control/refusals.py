@@ -6,6 +6,7 @@ EdgeRefusal
 ├── ServiceUnknown      a health check names a service that is not served here
 ├── ShuttingDown        this server is about to end; another one, or the next, answers
 ├── WatchersFull        as many watch many tasks as this server takes
+├── ProjectWatchersFull as many watch the tasks of one project as this server takes of one
 └── Defect              something went wrong that is nobody's fault but ours
 """
 
@@ -58,6 +59,19 @@ class WatchersFull(EdgeRefusal):
     def __init__(self, limit: int) -> None:
         super().__init__(f"this server takes no more than {limit} watchers of many tasks")
         self.limit = limit
+
+
+class ProjectWatchersFull(EdgeRefusal):
+    """As many watch the tasks of one project as this server takes of one: others have room."""
+
+    retry_delay = timedelta(seconds=5)
+
+    def __init__(self, project: str, limit: int) -> None:
+        super().__init__(
+            f"this server takes no more than {limit} watchers of many tasks of one project, and "
+            f"{project} has them"
+        )
+        self.project, self.limit = project, limit
 
 
 class Defect(EdgeRefusal):

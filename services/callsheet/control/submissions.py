@@ -42,7 +42,7 @@ class Submissions:
         async with asyncio.TaskGroup() as group:
             for start in range(0, len(requests), CHUNK):
                 checked = [
-                    self._command(request, trace_parent)
+                    self._command(request, principal, trace_parent)
                     for request in requests[start : start + CHUNK]
                 ]
                 outcomes.append(group.create_task(self._accept(principal, checked)))
@@ -63,10 +63,10 @@ class Submissions:
         return [next(answers) if isinstance(item, SubmitCommand) else item for item in checked]
 
     def _command(
-        self, request: SubmitTaskRequest, trace_parent: str
+        self, request: SubmitTaskRequest, principal: Principal, trace_parent: str
     ) -> SubmitCommand | LedgerError:
         try:
-            self._validation.check_submission(request)
+            self._validation.check_submission(request, principal)
         except LedgerError as refusal:
             return refusal
         reuse = self._digests.wish(request)

@@ -9,6 +9,7 @@ from typing import Final
 from callsheet.control.calls import Call
 from callsheet.control.convert import (
     OUTCOMES,
+    fact_to_proto,
     task_to_proto,
     to_command,
     to_filter,
@@ -20,6 +21,7 @@ from callsheet.control.submissions import Submissions
 from callsheet.control.validation import Validation
 from callsheet.control.watching import Watching
 from callsheet.control.watching_many import WatchingMany
+from callsheet.ledger.codec import parse_event
 from callsheet.ledger.ledger import Ledger, Reading
 from callsheet.ledger.model import Task
 from callsheet.ledger.overview import Overview
@@ -29,6 +31,8 @@ from callsheet.v1.task_service_pb2 import (
     CancelTaskResponse,
     GetTaskRequest,
     GetTaskResponse,
+    ListTaskEventsRequest,
+    ListTaskEventsResponse,
     ListTasksRequest,
     ListTasksResponse,
     RetryTaskRequest,
@@ -82,7 +86,7 @@ class TaskService:
 
     async def SubmitTask(self, request: SubmitTaskRequest, call: Call) -> SubmitTaskResponse:
         """Accept a task."""
-        self._validation.check_submission(request)
+        self._validation.check_submission(request, call.principal)
         reuse = self._digests.wish(request)
         command = to_command(request, trace_parent=call.trace_parent, reuse=reuse)
         task, outcome = await self._ledger.accept(call.principal, command)
@@ -133,6 +137,18 @@ class TaskService:
         async for event in events:
             yield event
 
+    async def ListTaskEvents(
+        self, request: ListTaskEventsRequest, call: Call
+    ) -> ListTaskEventsResponse:
+        """Answer the facts of a task after a sequence."""
+        self._validation.check(request)
+        task_id, epoch = _task_id(request), self._pulse.epoch
+        found = await self._ledger.history(call.principal, task_id, after=request.after_sequence)
+        events = [
+            fact_to_proto(parse_event(fact), task_id=task_id, epoch=epoch) for fact in found.facts
+        ]
+        return ListTaskEventsResponse(events=events, has_more=found.has_more)
+
     async def WatchTasks(
         self, request: WatchTasksRequest, call: Call
     ) -> AsyncGenerator[bytes, None]:
@@ -175,7 +191,14 @@ class TaskService:
         )
 
 
-Named = GetTaskRequest | WaitTaskRequest | WatchTaskRequest | CancelTaskRequest | RetryTaskRequest
+Named = (
+    GetTaskRequest
+    | WaitTaskRequest
+    | WatchTaskRequest
+    | ListTaskEventsRequest
+    | CancelTaskRequest
+    | RetryTaskRequest
+)
 
 
 def _task_id(request: Named) -> str:

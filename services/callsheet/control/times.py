@@ -4,14 +4,16 @@ Their seconds and nanos are two numbers. Rules compare what they add up to, so t
 than a second, or of the other sign, pass; whoever reads such a message later fails on it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+
+from buf.validate import validate_pb2
 
 _MOST_NANOS: Final = 999_999_999
 #: 10,000 years.
@@ -24,19 +26,34 @@ _LAST_SECOND: Final = 253_402_300_799
 def malformed_times(message: Message) -> list[tuple[str, str]]:
     """Return (path, problem) of each Duration or Timestamp in the message that is none.
 
-    Messages in a list are not looked into: whoever takes them checks them one by one.
+    A list whose items the contract's rules ignore is passed over: whoever takes it checks them one
+    by one.
     """
     found: list[tuple[str, str]] = []
-    for name, problem, has_more in _places(message.DESCRIPTOR):
-        if not message.HasField(name):
-            continue
-        held = cast("Message", getattr(message, name))
-        if has_more:
-            for path, text in malformed_times(held):
-                found.append((f"{name}.{path}", text))
-        elif told := problem(held):
-            found.append((name, told))
+    for place in _places(message.DESCRIPTOR):
+        for path, held in _held(message, place):
+            if place.problem is None:
+                found += ((f"{path}.{inner}", text) for inner, text in malformed_times(held))
+            elif told := place.problem(held):
+                found.append((path, told))
     return found
+
+
+class _Place(NamedTuple):
+    """A field that holds a time, or messages that do."""
+
+    name: str
+    is_repeated: bool
+    #: What is wrong with a time. None: the field holds a message with times in it.
+    problem: Callable[[Message], str] | None
+
+
+def _held(message: Message, place: _Place) -> Iterator[tuple[str, Message]]:
+    if place.is_repeated:
+        items = cast("Iterable[Message]", getattr(message, place.name))
+        yield from ((f"{place.name}[{number}]", each) for number, each in enumerate(items))
+    elif message.HasField(place.name):
+        yield place.name, cast("Message", getattr(message, place.name))
 
 
 def _duration_problem(message: Message) -> str:
@@ -52,10 +69,6 @@ def _timestamp_problem(message: Message) -> str:
     return "" if is_one else "is no well-formed Timestamp"
 
 
-def _no_problem(_: Message) -> str:
-    return ""
-
-
 _PROBLEMS: Final = {
     Duration.DESCRIPTOR.full_name: _duration_problem,
     Timestamp.DESCRIPTOR.full_name: _timestamp_problem,
@@ -63,15 +76,19 @@ _PROBLEMS: Final = {
 
 
 @cache
-def _places(descriptor: Descriptor) -> tuple[tuple[str, Callable[[Message], str], bool], ...]:
-    """Return (field, what is wrong with it, whether it is a message that holds more) of each."""
-    found: list[tuple[str, Callable[[Message], str], bool]] = []
+def _places(descriptor: Descriptor) -> tuple[_Place, ...]:
+    found: list[_Place] = []
     for field in cast("list[FieldDescriptor]", descriptor.fields):
         kind = field.message_type
-        if kind is None or field.is_repeated:
+        if kind is None or kind.GetOptions().map_entry or _is_ignored(field):
             continue
         if kind.full_name in _PROBLEMS:
-            found.append((field.name, _PROBLEMS[kind.full_name], False))
+            found.append(_Place(field.name, field.is_repeated, _PROBLEMS[kind.full_name]))
         elif kind is not descriptor and _places(kind):
-            found.append((field.name, _no_problem, True))
+            found.append(_Place(field.name, field.is_repeated, None))
     return tuple(found)
+
+
+def _is_ignored(field: FieldDescriptor) -> bool:
+    rules = field.GetOptions().Extensions[validate_pb2.field]
+    return rules.repeated.items.ignore == validate_pb2.IGNORE_ALWAYS

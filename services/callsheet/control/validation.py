@@ -7,10 +7,13 @@ from google.protobuf.message import Message
 from protovalidate import FieldPathElementPb, Validator, ViolationPb
 
 from callsheet.control.callbacks import CallbackRules
+from callsheet.control.model_uses import check_models
+from callsheet.control.references import foreign_references, references_in
 from callsheet.control.times import malformed_times
+from callsheet.ledger.access import Principal
 from callsheet.ledger.catalog import TaskType
-from callsheet.ledger.errors import InvalidField, ModelUnknown
-from callsheet.runtime.models import Catalogue, UnknownModel
+from callsheet.ledger.errors import InvalidField
+from callsheet.runtime.models import Catalogue
 from callsheet.v1.task_service_pb2 import ListTasksRequest, SubmitTaskRequest, WatchTasksRequest
 
 #: Characters of a map's key that a path shows.
@@ -39,16 +42,19 @@ class Validation:
         if malformed := malformed_times(request):
             raise InvalidField(tuple(malformed))
 
-    def check_submission(self, request: SubmitTaskRequest) -> None:
+    def check_submission(self, request: SubmitTaskRequest, principal: Principal) -> None:
         """Check what a submission's message says, and what it names.
 
         Raises:
-            InvalidField: a field breaks a rule.
+            InvalidField: a field breaks a rule, refers to a file of another project, or asks a
+                model for what it cannot do.
+            ProjectNotFound: it refers to files, and its project is none of the principal's.
             ModelUnknown: the input names a model that is not in the catalogue.
         """
         self.check(request)
         if request.HasField("callback"):
             self._callbacks.check(request.callback.url)
+        self._check_references(request, principal)
         self._check_models(request)
 
     def check_list(self, request: ListTasksRequest) -> None:
@@ -70,18 +76,15 @@ class Validation:
             raise InvalidField(((path, problem),))
 
     def _check_models(self, request: SubmitTaskRequest) -> None:
-        kind = self._task_types[request.spec.WhichOneof("input") or ""]
-        if not kind.model_fields:
+        task_type = request.spec.WhichOneof("input") or ""
+        check_models(getattr(request.spec, task_type), self._models, path=f"spec.{task_type}")
+
+    def _check_references(self, request: SubmitTaskRequest, principal: Principal) -> None:
+        if next(references_in(request.spec, path=""), None) is None:
             return
-        wanted = getattr(request.spec, kind.name)
-        for field in kind.model_fields:
-            name = str(getattr(wanted, field))
-            try:
-                self._models.find(name)
-            except UnknownModel as error:
-                path = f"spec.{kind.name}.{field}"
-                known = tuple(sorted(error.known))
-                raise ModelUnknown(field=path, model=name, known=known) from None
+        project = principal.project(request.project)
+        if foreign := tuple(foreign_references(request.spec, project=project, path="spec")):
+            raise InvalidField(foreign)
 
 
 def _violation(violation: ViolationPb) -> tuple[str, str]:

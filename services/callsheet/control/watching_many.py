@@ -49,6 +49,7 @@ class WatchingMany:
             EpochChanged: the epoch is, or has become, another one than the cursor's.
             CursorLost: the log no longer holds what follows the cursor.
             WatchersFull: this server takes no more watchers.
+            ProjectWatchersFull: it takes no more of this project.
             LedgerUnavailable: the ledger has been away for 30 seconds.
             ShuttingDown: this server is about to end.
         """

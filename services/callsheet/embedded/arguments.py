@@ -7,6 +7,7 @@ from typing import Final
 from callsheet.embedded.embedded_brain import BRAIN, BRAIN_MODULE
 from callsheet.embedded.gateway_room import GATEWAY
 from callsheet.embedded.media_commands import add_media
+from callsheet.embedded.model_arguments import add_models
 from callsheet.embedded.up import ROOMS
 from callsheet.embedded.webhook_arguments import add_webhooks
 from callsheet.ledger.access import Role
@@ -59,6 +60,15 @@ def command_line() -> argparse.ArgumentParser:
         "task again in the brain by other words, and take the plane down, or with KEEP=1 in the "
         "environment only at Ctrl-C. The last line of the story is one JSON object.",
     )
+    commands.add_parser(
+        "demo-media",
+        help="make a small film: an image, a video from it, a soundtrack, and all joined",
+        description="Bring a plane of its own up in CALLSHEET_STATE_DIR/demo-media, make an image, "
+        "a video that begins with it, a soundtrack, and a film of both, on tiny models with random "
+        "weights. Shows progress and previews; kills the runner with signal 9 while it denoises "
+        "the video, which another attempt goes on with. Each file is opened and checked, and the "
+        "last line of the story is one JSON object.",
+    )
     for room in ROOMS:
         commands.add_parser(
             room,
@@ -79,6 +89,7 @@ def command_line() -> argparse.ArgumentParser:
     _add_keys(commands.add_parser)
     add_webhooks(commands.add_parser)
     add_media(commands.add_parser)
+    add_models(commands.add_parser)
     settings = commands.add_parser(
         "settings",
         help="show every setting and every service, and where that is from",

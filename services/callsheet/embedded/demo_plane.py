@@ -59,6 +59,12 @@ class DemoPlane:
         return str(self.ready["grpc_address"])
 
     @property
+    def worker_pid(self) -> int:
+        """The process id of its worker, as it was when the plane was ready."""
+        processes = cast("Mapping[str, int]", self.ready["processes"])
+        return processes["worker"]
+
+    @property
     def dashboard(self) -> str:
         """The URL of its dashboard and REST API."""
         return f"http://{self.ready['gateway_address']}"
@@ -90,9 +96,12 @@ class DemoPlane:
 
 
 @contextmanager
-def demo_plane(folder: Path) -> Generator[DemoPlane]:
-    """Bring a plane up in the folder, and take it down in order. Raises DemoFailed."""
-    environment = _environment(folder)
+def demo_plane(folder: Path, *, variables: Mapping[str, str]) -> Generator[DemoPlane]:
+    """Bring a plane up in the folder, and take it down in order. Raises DemoFailed.
+
+    *variables* are settings of it; nothing else of CALLSHEET_ in the environment is for it.
+    """
+    environment = _environment(folder, variables)
     print(
         "starting    embedded Valkey and brain, control, gateway, upkeep, worker, sidecar",
         flush=True,
@@ -116,7 +125,7 @@ def demo_plane(folder: Path) -> Generator[DemoPlane]:
                 up.kill()
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
     """A plane of the demo's own: another one on this machine stays as it is."""
     inherited = {
         name: value
@@ -124,7 +133,7 @@ def _environment(folder: Path) -> dict[str, str]:
         if name not in _FOREIGN and not name.startswith("CALLSHEET_")
     }
     own = {"CALLSHEET_STATE_DIR": str(folder), **dict.fromkeys(_ADDRESSES, "127.0.0.1:0")}
-    return inherited | own | {"GRPC_VERBOSITY": "ERROR"}
+    return {**inherited, **variables, **own, "GRPC_VERBOSITY": "ERROR"}
 
 
 def _command(*words: str) -> list[str]:

@@ -20,6 +20,7 @@ from callsheet.embedded.key_commands import (
     keys_revoke,
 )
 from callsheet.embedded.media_commands import media_command
+from callsheet.embedded.model_commands import models_command
 from callsheet.embedded.redis_access import running_embedded_url
 from callsheet.embedded.settings_report import print_settings
 from callsheet.embedded.up import room_command, run_up
@@ -71,6 +72,10 @@ def _run(asked: argparse.Namespace, settings: Settings) -> int:
         from callsheet.embedded.demo import run_demo  # noqa: PLC0415  # the brain's protocol takes a second to load
 
         return run_demo(settings)
+    if asked.command == "demo-media":
+        from callsheet.embedded.demo_media import run_media_demo  # noqa: PLC0415  # loads the client
+
+        return run_media_demo(settings)
     if asked.command == "doctor":
         # What its clients log of parts that are away is what it tells itself.
         quiet = settings.model_copy(update={"log_level": "error"})
@@ -79,6 +84,8 @@ def _run(asked: argparse.Namespace, settings: Settings) -> int:
 
         return run_doctor(settings, as_json=asked.json)
     configure_logging(settings, process="callsheetd")
+    if asked.command == "models":
+        return models_command(settings, asked)
     _do(asked, settings)
     return 0
 

@@ -25,6 +25,7 @@ from callsheet.gateway.task_views import (
 )
 from callsheet.gateway.task_words import BACKGROUND, status_word, task_type_named
 from callsheet.gateway.tasks import json_response
+from callsheet.gateway.upload_quota import UploadQuota
 from callsheet.v1 import task_pb2
 
 _ROOT: Final = "/api/background"
@@ -51,8 +52,9 @@ WORK: Final[Mapping[str, str]] = MappingProxyType(
 class BackgroundAliases:
     """The routes of background processing."""
 
-    def __init__(self, plane: Plane) -> None:
+    def __init__(self, plane: Plane, quota: UploadQuota) -> None:
         self._plane = plane
+        self._quota = quota
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
@@ -75,7 +77,7 @@ class BackgroundAliases:
         )
         query.done()
         wish = Wish(task_type, await read_json(request), options, path="")
-        handle = await submit(client, request, wish)
+        handle = await submit(client, request, wish, quota=self._quota)
         return started(handle.id)
 
     async def get(self, request: Request) -> Response:

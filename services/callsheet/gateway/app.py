@@ -18,6 +18,7 @@ from callsheet.gateway.problems import (
     answer_http_error,
     answer_refused,
 )
+from callsheet.gateway.renewal import Renewal, Renewing
 from callsheet.runtime.settings import Settings
 
 #: What a page of another origin may send, and read of the answer.
@@ -57,15 +58,20 @@ class Application(Starlette):
 
 
 def build_app(
-    routes: Iterable[BaseRoute], settings: Settings, *, keys: Keys | None = None
+    routes: Iterable[BaseRoute],
+    settings: Settings,
+    *,
+    keys: Keys | None = None,
+    renewal: Renewal | None = None,
 ) -> ASGIApp:
     """Return the application that serves the routes, first match first.
 
-    *keys*: None where no route asks control about any.
+    *keys*: None where no route asks control about any; *renewal*: None where nobody signs in.
     """
     rate = settings.gateway_requests_per_second
+    application = Application(routes)
     edge = Edge(
-        Application(routes),
+        application if renewal is None else Renewing(application, renewal),
         keys=keys,
         requests=RateLimit(per_second=rate, burst=4 * rate),
         # A file comes in a form of some more bytes.

@@ -82,7 +82,22 @@ class Artifacts:
         for each in artifacts_of(task):
             if artifact_name(each) == name and _is_of_project(each, task):
                 return each
+        if (preview := _preview(task, name)) is not None:
+            return preview
         raise not_found()
+
+
+def _preview(task: task_pb2.Task, name: str) -> Artifact | None:
+    """Return the preview of that name; None: the task does not run, or it is no preview's name.
+
+    The newest progress may be told to a watcher before it is kept with the task: so any picture of
+    the running attempt will do.
+    """
+    if task.state != task_pb2.TASK_STATE_RUNNING:
+        return None
+    key = f"{task_folder(task.project, task.id)}/{name}"
+    is_preview = name.startswith(f"{task.attempt}-") and name.endswith(".webp")
+    return Artifact(key=key, media_type="image/webp") if is_preview and fits("key", key) else None
 
 
 def _is_of_project(artifact: Artifact, task: task_pb2.Task) -> bool:

@@ -150,6 +150,17 @@ class Fields:
         self._blame(name, f"must be a list of {', '.join(known)}")
         return []
 
+    def text_list(self, name: str) -> list[str]:
+        """Return a list of texts; an absent one is empty."""
+        value = self._taken(name)
+        if value is None:
+            return []
+        found = cast("list[object]", value) if isinstance(value, list) else [None]
+        if all(isinstance(each, str) for each in found):
+            return cast("list[str]", found)
+        self._blame(name, "must be a list of texts")
+        return []
+
     def number(self, name: str, *, least: int, most: int) -> int | None:
         """Return a whole number, or the text of one in a query; None: it is absent."""
         value = self._taken(name)

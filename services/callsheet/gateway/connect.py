@@ -10,6 +10,7 @@ import base64
 import binascii
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 from types import MappingProxyType
@@ -40,8 +41,10 @@ from callsheet.gateway.edge import KEY_REFUSED
 from callsheet.gateway.limits import StreamLimit
 from callsheet.gateway.plane import TIMEOUT, Plane
 from callsheet.gateway.problems import Refused, encoded
+from callsheet.gateway.renewal import stream_time
 from callsheet.gateway.streams import HEARTBEAT, CountedStream, beating
-from callsheet.gateway.submissions import trace_of
+from callsheet.gateway.submissions import accepted_specs, trace_of
+from callsheet.gateway.upload_quota import UploadQuota
 from callsheet.v1 import access_service_pb2, operations_service_pb2, task_service_pb2
 
 #: The largest request.
@@ -66,13 +69,28 @@ _TIMEOUT: Final = "connect-timeout-ms"
 _HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Surroundings:
+    """What all methods are served with."""
+
+    plane: Plane
+    quota: UploadQuota
+    streams: StreamLimit
+    stopping: asyncio.Event
+
+
 class Connect:
     """The routes of all methods of the contract."""
 
-    def __init__(self, plane: Plane, *, streams: StreamLimit, stopping: asyncio.Event) -> None:
-        self._plane = plane
-        self._streams = streams
-        self._stopping = stopping
+    def __init__(
+        self,
+        plane: Plane,
+        quota: UploadQuota,
+        *,
+        streams: StreamLimit,
+        stopping: asyncio.Event,
+    ) -> None:
+        self._with = _Surroundings(plane=plane, quota=quota, streams=streams, stopping=stopping)
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes: one for each method."""
@@ -82,7 +100,7 @@ class Connect:
         for stub, service in SERVICES.items():
             for method in service.methods:
                 kind = _Streaming if method.server_streaming else _Unary
-                serve = kind(method, stub, self._plane, self._streams, self._stopping)
+                serve = kind(method, stub, self._with)
                 methods = ["POST", "GET"] if serve.takes_get else ["POST"]
                 path = f"/{service.full_name}/{method.name}"
                 yield Route(path, serve.answer, methods=methods)
@@ -93,19 +111,13 @@ class _Method:
 
     takes_get = False
 
-    def __init__(
-        self,
-        method: MethodDescriptor,
-        stub: str,
-        plane: Plane,
-        streams: StreamLimit,
-        stopping: asyncio.Event,
-    ) -> None:
+    def __init__(self, method: MethodDescriptor, stub: str, surroundings: _Surroundings) -> None:
         self._method = method
         self._stub = stub
-        self._plane = plane
-        self._streams = streams
-        self._stopping = stopping
+        self._plane = surroundings.plane
+        self._quota = surroundings.quota
+        self._streams = surroundings.streams
+        self._stopping = surroundings.stopping
         self._kind = GetMessageClass(method.input_type)
 
     def _call(self, connection: Connection) -> Any:  # noqa: ANN401 - of whichever method it is
@@ -115,8 +127,8 @@ class _Method:
 class _Unary(_Method):
     """A method with one response."""
 
-    def __init__(self, method: MethodDescriptor, *others: Any) -> None:  # noqa: ANN401 - passed on
-        super().__init__(method, *others)
+    def __init__(self, method: MethodDescriptor, stub: str, surroundings: _Surroundings) -> None:
+        super().__init__(method, stub, surroundings)
         level = method.GetOptions().idempotency_level
         self.takes_get = level == MethodOptions.NO_SIDE_EFFECTS
         self._waits = method.name == "WaitTask"
@@ -140,6 +152,8 @@ class _Unary(_Method):
                 )
         except (CallError, Refused) as error:
             return _failed(error)
+        for project, spec in accepted_specs(message, cast("Message", answer)):
+            await self._quota.used(project, spec.SerializeToString())
         return Response(
             codec.encode(cast("Message", answer)),
             headers={"cache-control": "no-store"},
@@ -160,8 +174,9 @@ class _Streaming(_Method):
     async def answer(self, request: Request) -> Response:
         """Answer the call; whatever becomes of it stands at the end of the stream."""
         try:
-            await self._plane.caller(request)
-            connection = self._plane.streamer(credential_of(request)).connection
+            credential = credential_of(request)
+            principal = await self._plane.principal(credential)
+            connection = self._plane.streamer(credential).connection
         except (CallError, Refused) as error:
             if isinstance(error, Unauthenticated):
                 request.scope["state"][KEY_REFUSED] = True
@@ -170,22 +185,34 @@ class _Streaming(_Method):
         codec = _codec(request, _STREAMED)
         body = await read_body(request, limit=LARGEST)
         return CountedStream(
-            self._responses(request, connection, codec, body),
+            self._responses(
+                request,
+                connection,
+                codec,
+                body,
+                longest=stream_time(principal, longest=LONGEST_STREAM),
+            ),
             limit=self._streams,
-            caller=credential_of(request),
+            caller=credential,
             headers=_HEADERS,
             media_type=f"{_STREAMED}{codec.name}",
         )
 
     async def _responses(
-        self, request: Request, connection: Connection, codec: Codec, body: bytes
+        self,
+        request: Request,
+        connection: Connection,
+        codec: Codec,
+        body: bytes,
+        *,
+        longest: timedelta,
     ) -> AsyncGenerator[bytes, None]:
         try:
             _check_version(request.headers.get(_VERSION, "1"))
             responses = connection.stream(
                 self._call(connection),
                 codec.decode(single_message(body), self._kind),
-                timeout=_time_limit(request, longest=LONGEST_STREAM),
+                timeout=_time_limit(request, longest=longest),
                 trace_parent=trace_of(request),
             )
             beats = beating(responses, stopping=self._stopping, heartbeat=HEARTBEAT)

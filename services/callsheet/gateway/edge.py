@@ -19,6 +19,9 @@ from callsheet.gateway.server import ABORT, Abort
 
 #: How long a peer may send nothing of a body it announced, or read nothing of an answer.
 SILENCE: Final = timedelta(seconds=30)
+#: Bytes a second that a body has to come with in the long run: who sends one a minute holds a place
+#: as well as who sends none.
+SLOWEST: Final = 1024
 #: Failed credentials of one address: so many at once, and one a second after that.
 _FAILURES_AT_ONCE: Final = 30
 
@@ -130,6 +133,8 @@ class _Exchange:
         self._largest = largest_body
         self._silence = silence
         self._taken = 0
+        #: Seconds for which the peer was waited for.
+        self._waited = 0.0
         self._whole = False
         #: The status of the answer; zero before there is one.
         self.status = 0
@@ -138,16 +143,20 @@ class _Exchange:
         """Return what comes of the body. Raises Refused: 413 for too much of it, 408 for none."""
         if self._whole:
             return await self._receive()
+        began = monotonic()
+        earned = self._silence + self._taken / SLOWEST - self._waited
         try:
-            async with asyncio.timeout(self._silence):
+            async with asyncio.timeout(max(0.0, min(self._silence, earned))):
                 message = await self._receive()
         except TimeoutError:
             raise Refused(
                 HTTPStatus.REQUEST_TIMEOUT,
                 "BODY_TOO_SLOW",
-                f"nothing of the body came for {self._silence:g} seconds",
+                f"nothing of the body came for {self._silence:g} seconds, or less than {SLOWEST} "
+                "bytes a second",
                 headers={"connection": "close"},
             ) from None
+        self._waited += monotonic() - began
         self._taken += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
         if self._taken > self._largest:

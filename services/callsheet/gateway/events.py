@@ -19,6 +19,7 @@ from callsheet.gateway.credentials import credential_of
 from callsheet.gateway.limits import StreamLimit
 from callsheet.gateway.plane import Plane
 from callsheet.gateway.problems import Refused, encoded, invalid, problem, refused_of
+from callsheet.gateway.renewal import stream_time
 from callsheet.gateway.streams import HEARTBEAT, CountedStream, beating
 from callsheet.gateway.task_views import event_view
 from callsheet.v1 import task_event_pb2, task_pb2
@@ -58,14 +59,21 @@ class Events:
     async def watch(self, request: Request) -> Response:
         """Stream every fact after the last one seen, and signals; 204 when there is no more."""
         credential = credential_of(request)
-        client = await self._plane.caller(request)
+        principal = await self._plane.principal(credential)
+        client = self._plane.client(credential)
         after, epoch = _last_seen(request)
         task = await client.get(request.path_params["task_id"])
         _check_place(task, after=after, epoch=epoch)
         if is_final(task) and task.sequence <= after:
             return Response(status_code=HTTPStatus.NO_CONTENT)
         return CountedStream(
-            self._lines(credential, task.id, after=after, epoch=epoch or task.epoch),
+            self._lines(
+                credential,
+                task.id,
+                after=after,
+                epoch=epoch or task.epoch,
+                longest=stream_time(principal, longest=LONGEST),
+            ),
             limit=self._streams,
             caller=credential,
             headers=_HEADERS,
@@ -73,10 +81,10 @@ class Events:
         )
 
     async def _lines(
-        self, credential: str, task_id: str, *, after: int, epoch: str
+        self, credential: str, task_id: str, *, after: int, epoch: str, longest: timedelta
     ) -> AsyncGenerator[bytes, None]:
         events = self._plane.streamer(credential).watch(
-            task_id, after_sequence=after, epoch=epoch, timeout=LONGEST
+            task_id, after_sequence=after, epoch=epoch, timeout=longest
         )
         beats = beating(events, stopping=self._stopping, heartbeat=self._heartbeat)
         yield _RECONNECT

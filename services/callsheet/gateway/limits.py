@@ -55,9 +55,20 @@ class RateLimit:
 class StreamLimit:
     """Lets each caller, and all together, have so many streams open."""
 
-    def __init__(self, *, each: int, total: int) -> None:
+    def __init__(
+        self,
+        *,
+        each: int,
+        total: int,
+        what: str = "streams",
+        whose: str = "key",
+        reason: str = "STREAMS_EXHAUSTED",
+    ) -> None:
+        """*what* is open, *whose* each is, and the *reason* of a refusal are for who is refused."""
         self._each = each
         self._total = total
+        self._reason = reason
+        self._detail = f"{each} {what} of one {whose}, {total} of all, may be open at a time"
         self._open: dict[str, int] = {}
         self._all = 0
 
@@ -68,8 +79,8 @@ class StreamLimit:
         if mine >= self._each or self._all >= self._total:
             raise Refused(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                "STREAMS_EXHAUSTED",
-                f"{self._each} streams of one key, {self._total} of all, may be open at a time",
+                self._reason,
+                self._detail,
                 retry_after=timedelta(seconds=5),
             )
         self._open[caller] = mine + 1

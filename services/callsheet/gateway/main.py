@@ -19,17 +19,21 @@ from callsheet.gateway.connect import Connect
 from callsheet.gateway.events import Events
 from callsheet.gateway.health.routes import routes as health_routes
 from callsheet.gateway.health.running import Health, running_health
+from callsheet.gateway.health.watch import HealthWatch
 from callsheet.gateway.limits import StreamLimit
 from callsheet.gateway.links import Links, link_key
 from callsheet.gateway.openapi import Docs
 from callsheet.gateway.plane import Plane
 from callsheet.gateway.redis_roles import RedisRoles
+from callsheet.gateway.renewal import Renewal
 from callsheet.gateway.rooms.limits import RoomLimits
 from callsheet.gateway.server import AddressTaken, Server, ServerLimits
 from callsheet.gateway.session import Session
 from callsheet.gateway.static_files import StaticFiles
 from callsheet.gateway.tasks import Tasks
-from callsheet.gateway.uploads import Uploads
+from callsheet.gateway.upload_quota import UploadQuota
+from callsheet.gateway.upload_spool import UploadThreads
+from callsheet.gateway.uploads import UploadLimits, Uploads
 from callsheet.runtime.artifacts import artifact_store
 from callsheet.runtime.lifecycle import announce_ready, run_until_signalled
 from callsheet.runtime.logs import configure_logging
@@ -97,6 +101,10 @@ async def running_gateway(
     stopping = asyncio.Event()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(plane.close)
+        threads = UploadThreads(settings.uploads)
+        stack.push_async_callback(threads.close)
+        renewal = Renewal(plane, ticket_time=settings.session_ticket_time)
+        stack.callback(renewal.close)
         beside = await stack.enter_async_context(
             running_beside(settings, plane, room_limits=room_limits)
         )
@@ -106,11 +114,16 @@ async def running_gateway(
         )
         told = [
             *health_routes(health.watch, plane),
-            *_routes(settings, plane, beside, stopping=stopping),
+            *_routes(settings, plane, beside, threads, health.watch, stopping=stopping),
         ]
         docs.tell_of(told)
         server = Server(
-            build_app([*told, *docs.routes(), *StaticFiles().routes()], settings, keys=plane),
+            build_app(
+                [*told, *docs.routes(), *StaticFiles().routes()],
+                settings,
+                keys=plane,
+                renewal=renewal,
+            ),
             settings.gateway_address,
             limits=limits or ServerLimits(connections=settings.gateway_connections),
             trusted_proxies=settings.gateway_trusted_proxies,
@@ -126,23 +139,38 @@ async def running_gateway(
 
 
 def _routes(
-    settings: Settings, plane: Plane, beside: Beside, *, stopping: asyncio.Event
+    settings: Settings,
+    plane: Plane,
+    beside: Beside,
+    threads: UploadThreads,
+    watch: HealthWatch,
+    *,
+    stopping: asyncio.Event,
 ) -> Iterator[BaseRoute]:
     """Yield the routes of all parts that a document tells of; the first that fits serves."""
+    quota = UploadQuota(beside.sessions, cell=settings.cell, most=settings.upload_daily_bytes)
     streams = StreamLimit(each=_STREAMS_OF_ONE_KEY, total=_STREAMS)
     store = artifact_store(settings)
     links = Links(link_key(settings), time=settings.gateway_link_time, now=_now)
-    largest, spool = settings.upload_largest_bytes, settings.state_dir / "uploads"
-    roles = RedisRoles(beside.sessions, beside.cache, cell=settings.cell)
-    yield from Tasks(plane).routes()
+    uploads = UploadLimits(
+        largest=min(settings.upload_largest_bytes, settings.upload_daily_bytes),
+        at_once=settings.uploads,
+        of_one_project=settings.uploads_of_one_project,
+    )
+    roles = RedisRoles(beside.sessions, beside.cache, watch, cell=settings.cell)
+    yield from Tasks(plane, quota).routes()
     yield from Events(plane, streams=streams, stopping=stopping).routes()
     yield from Artifacts(plane, store, links).routes()
-    yield from Uploads(plane, store, largest=largest, folder=spool).routes()
-    yield from Session(plane, time=settings.session_time).routes()
+    yield from Uploads(
+        plane, store, quota, threads, limits=uploads, folder=settings.state_dir / "uploads"
+    ).routes()
+    yield from Session(
+        plane, time=settings.session_time, ticket_time=settings.session_ticket_time
+    ).routes()
     yield from VideoAliases(plane, roles).routes()
-    yield from BackgroundAliases(plane).routes()
+    yield from BackgroundAliases(plane, quota).routes()
     yield from beside.routes()
-    yield from Connect(plane, streams=streams, stopping=stopping).routes()
+    yield from Connect(plane, quota, streams=streams, stopping=stopping).routes()
 
 
 def _now() -> datetime:

@@ -29,10 +29,11 @@ def project_of(principal: access.Principal, asked: str) -> str:
 
 def principal_view(principal: access.Principal) -> Json:
     """Return who asks, as JSON."""
-    expires = principal.HasField("expire_time")
+    expires, renewable = principal.HasField("expire_time"), principal.HasField("renewal_end_time")
     return {
         "key_id": principal.key_id,
         "projects": list(principal.projects),
         "roles": [role_word(role) for role in principal.roles],
         "expire_time": time_text(principal.expire_time) if expires else None,
+        "session_end_time": time_text(principal.renewal_end_time) if renewable else None,
     }

@@ -1,4 +1,8 @@
-"""The Redis of each role beside the ledger's: how it is, and forgetting what is cached."""
+"""The Redis of each role: how it is, and forgetting what is cached.
+
+Sessions and cache are the gateway's own. The ledger's, which has the role of queue and state, is
+not: what is told of it is what the watch of health saw last, or what control says of it.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,9 +10,13 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Final, cast
 
+from callsheet.gateway.health.views import time_view
+from callsheet.gateway.health.watch import CONTROL, Component, HealthWatch
 from callsheet.gateway.problems import Refused
 from callsheet.gateway.side_redis import SideRedis, SideRedisAway
 from callsheet.gateway.task_views import Json
+from callsheet.runtime.checks.control_check import LEDGER_AWAY
+from callsheet.runtime.checks.finding import Finding, HealthState
 
 #: Keys looked at a time, and at most.
 _AT_A_TIME: Final = 1000
@@ -29,11 +37,31 @@ _TOLD: Final[Mapping[str, str]] = {
 }
 
 
-class RedisRoles:
-    """The Redis of sessions and the one of the cache."""
+#: The states of health, in the words of the roles.
+_WORDS: Final[Mapping[HealthState, str]] = {
+    HealthState.UP: "connected",
+    HealthState.DEGRADED: "degraded",
+    HealthState.DOWN: "away",
+    HealthState.UNKNOWN: "unknown",
+}
+#: The figures of health, by the names that INFO's have here.
+_FIGURES: Final[Mapping[str, str]] = {
+    "clients": "connected_clients",
+    "used_memory_bytes": "used_memory_bytes",
+    "max_memory_bytes": "maxmemory_bytes",
+}
+#: The components of health.
+_LEDGER: Final = "redis"
 
-    def __init__(self, sessions: SideRedis, cache: SideRedis, *, cell: str) -> None:
+
+class RedisRoles:
+    """The Redis of queue and state, of sessions, and of the cache."""
+
+    def __init__(
+        self, sessions: SideRedis, cache: SideRedis, watch: HealthWatch, *, cell: str
+    ) -> None:
         self._roles = {"sessions": sessions, "cache": cache}
+        self._watch = watch
         self._cache = cache
         #: No key of the ledger begins so, should the cache be told the ledger's own URL.
         self._prefix = f"callsheet:{{{cell}}}:cache:"
@@ -41,8 +69,11 @@ class RedisRoles:
     async def status(self) -> Json:
         """Return how each is: connected, with its figures, or away, with the reason."""
         found = await asyncio.gather(*map(_status, self._roles.values()))
-        roles = dict(zip(self._roles, found, strict=True))
-        connected = all(role["status"] == "connected" for role in found)
+        roles = {
+            "queue_and_state": _ledger_status(self._watch),
+            **dict(zip(self._roles, found, strict=True)),
+        }
+        connected = all(role["status"] == "connected" for role in roles.values())
         return {"status": "connected" if connected else "degraded", "roles": roles}
 
     async def clear_cache(self) -> int:
@@ -65,6 +96,33 @@ class RedisRoles:
                 retry_after=_LATER,
             ) from away
         return cleared
+
+
+def _ledger_status(watch: HealthWatch) -> Json:
+    """Return how the ledger's Redis was when somebody looked last, and who did."""
+    component = watch.components.get(_LEDGER)
+    if component is not None:
+        figures: Json = {
+            ours: component.finding.figures[theirs]
+            for theirs, ours in _FIGURES.items()
+            if theirs in component.finding.figures
+        }
+        return _looked_at(component, component.finding.state, component.finding.reason) | figures
+    control = watch.components[CONTROL]
+    match control.finding:
+        case Finding(state=HealthState.DOWN, reason=reason) if reason != LEDGER_AWAY:
+            return _looked_at(control, HealthState.UNKNOWN, "control does not answer")
+        case Finding(state=state, reason=reason):
+            return _looked_at(control, state, reason)
+
+
+def _looked_at(component: Component, state: HealthState, reason: str) -> Json:
+    return {
+        "status": _WORDS[state],
+        "reason": reason or None,
+        "since": time_view(component.since),
+        "checked": None if component.seen is None else time_view(component.seen),
+    }
 
 
 async def _status(redis: SideRedis) -> Json:

@@ -10,6 +10,7 @@ from callsheet.gateway.aliases_background import WORK
 from callsheet.gateway.json_schemas import Schema, reference
 from callsheet.gateway.media_kinds import KINDS
 from callsheet.gateway.rest_schemas import ANYTHING, TEXT, obj
+from callsheet.v1.task_event_pb2 import TaskEvent
 
 #: What a request's body, or an answer's, may be: a schema by media type.
 Contents = Mapping[str, Schema]
@@ -48,6 +49,9 @@ _LIMIT: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": MOST}
 _IDEMPOTENCY: Final[Mapping[str, Schema]] = {
     "Idempotency-Key": {"type": "string", "maxLength": 128, "pattern": "^[!-~]*$"}
 }
+#: One of the events that the stream consists of.
+_EVENTS: Final = [field.name for field in TaskEvent.DESCRIPTOR.oneofs_by_name["event"].fields]
+_EVENT: Final = obj({"event": {"enum": [*_EVENTS, "problem"]}, "data": TEXT}, {"id": TEXT})
 _RANGE: Final[Mapping[str, Schema]] = {"Range": TEXT, "If-None-Match": TEXT}
 _FILE: Final[Mapping[int | str, Contents]] = {
     200: {"*/*": _BYTES},
@@ -101,7 +105,7 @@ _TASKS: Final[Mapping[tuple[str, str], Operation]] = {
         tag="tasks",
         query={"after": TEXT},
         headers={"Last-Event-ID": TEXT},
-        answers={200: {"text/event-stream": TEXT}, 204: _NOTHING},
+        answers={200: {"text/event-stream": _EVENT}, 204: _NOTHING},
     ),
 }
 

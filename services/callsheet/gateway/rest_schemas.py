@@ -1,5 +1,6 @@
 """JSON schemas of what the REST routes take and answer, besides the contract's messages."""
 
+from callsheet.client.access import ROLES
 from callsheet.client.submission import CALLBACK_EVENTS, REUSE_MODES
 from callsheet.client.task_types import task_types
 from callsheet.gateway.json_schemas import ContractSchemas, Schema, reference
@@ -71,7 +72,13 @@ def rest_schemas(contract: ContractSchemas) -> dict[str, Schema]:
         "ArtifactList": obj({"artifacts": list_of(reference("Artifact"))}),
         "Link": obj({"url": TEXT, "expire_time": TIME}),
         "Upload": _upload(),
-        "SignIn": obj({"api_key": {"type": "string", "minLength": 1}}),
+        "SignIn": obj(
+            {"api_key": {"type": "string", "minLength": 1}},
+            {
+                "roles": list_of({"enum": list(ROLES)}) | {"maxItems": 8, "uniqueItems": True},
+                "projects": list_of(_PROJECT) | {"maxItems": 16, "uniqueItems": True},
+            },
+        ),
         "Principal": _principal(),
         "VideoTask": _small_task(VIDEO),
         "ActiveVideoTasks": _active(VIDEO),
@@ -86,7 +93,12 @@ def rest_schemas(contract: ContractSchemas) -> dict[str, Schema]:
             }
         ),
         "PerformanceOverview": _performance(),
-        "RedisStatus": obj({"status": {"enum": ["connected", "degraded"]}, "roles": ANYTHING}),
+        "RedisStatus": obj(
+            {
+                "status": {"enum": ["connected", "degraded"]},
+                "roles": obj(dict.fromkeys(("queue_and_state", "sessions", "cache"), _redis())),
+            }
+        ),
         "Health": obj({"status": {"const": "live"}}, {"plane": ANYTHING}),
         "Readiness": obj({"status": {"enum": ["ready", "not_ready"]}}),
         "ClearedCache": obj({"status": {"const": "cleared"}, "cleared_keys": COUNT}),
@@ -148,6 +160,7 @@ def _task() -> Schema:
             "error": or_null(reference("TaskError")),
             "metadata": TEXTS,
             "progress": or_null(reference("Progress")),
+            "preview": or_null(reference("Artifact")),
             "artifacts": list_of(reference("Artifact")),
             "state": {"enum": states},
             "sequence": COUNT,
@@ -235,6 +248,18 @@ def _artifact() -> Schema:
             "sha256": TEXT,
             "width": or_null(COUNT),
             "height": or_null(COUNT),
+            "duration_seconds": or_null({"type": "number", "minimum": 0}),
+            "frames": or_null(COUNT),
+            "frame_rate": or_null({"type": "number", "minimum": 0}),
+            "channels": or_null(COUNT),
+            "sample_rate": or_null(COUNT),
+            "video_codec": or_null(TEXT),
+            "audio_codec": or_null(TEXT),
+            "role": {
+                "type": "string",
+                "enum": ["result", "poster", "thumbnail", "provenance", "other"],
+                "description": "What it is to the task: what was asked for, or what goes with it.",
+            },
         }
     )
 
@@ -260,8 +285,17 @@ def _principal() -> Schema:
             "projects": list_of(_PROJECT),
             "roles": list_of(TEXT),
             "expire_time": or_null(TIME),
+            "session_end_time": or_null(TIME),
         }
     )
+
+
+def _redis() -> Schema:
+    """Return the schema of one role of Redis: more figures may be told."""
+    status: Schema = {"enum": ["connected", "degraded", "away", "unknown"]}
+    times: dict[str, Schema] = {name: or_null(TIME) for name in ("since", "checked")}
+    shown = obj({"status": status}, {"reason": or_null(TEXT), **times})
+    return {**shown, "additionalProperties": or_null({"type": ["string", "integer"]})}
 
 
 def _performance() -> Schema:

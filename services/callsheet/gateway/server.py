@@ -265,7 +265,9 @@ def _listener(address: str) -> socket.socket:
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
         family, _, _, _, place = found[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # With its protocol named: asyncio sends without delay on such sockets alone, and an answer
+        # in two pieces would wait 40 ms for the peer's acknowledgement of the first.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise AddressTaken(f"cannot listen at {address}: {error.strerror or error}") from error
     try:

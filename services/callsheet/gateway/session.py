@@ -1,5 +1,6 @@
 """`/api/v1/session`: a browser signs in with an API key, and gets a ticket in a cookie for it."""
 
+from contextlib import suppress
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Final
@@ -8,8 +9,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from callsheet.client.access import ROLES
+from callsheet.client.errors import PermissionDenied, Unauthenticated
 from callsheet.gateway.bodies import Fields, read_json
-from callsheet.gateway.credentials import COOKIE, credential_of, is_same_origin
+from callsheet.gateway.cookies import no_cookie, ticket_cookie
+from callsheet.gateway.credentials import (
+    COOKIE,
+    could_be_one,
+    credential_of,
+    is_same_origin,
+    presented,
+)
 from callsheet.gateway.edge import address_of
 from callsheet.gateway.limits import RateLimit
 from callsheet.gateway.plane import Plane
@@ -21,16 +31,16 @@ from callsheet.gateway.tasks import json_response
 _AT_ONCE: Final = 20
 _PER_SECOND: Final = 1 / 6
 _LARGEST: Final = 8192
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Session:
     """The routes of signing in and out."""
 
-    def __init__(self, plane: Plane, *, time: timedelta) -> None:
-        """*time*: how long a sign-in lasts."""
+    def __init__(self, plane: Plane, *, time: timedelta, ticket_time: timedelta) -> None:
+        """*time*: how long a sign-in lasts at most; *ticket_time*: without a request."""
         self._plane = plane
         self._time = time
+        self._ticket_time = ticket_time
         self._sign_ins = RateLimit(per_second=_PER_SECOND, burst=_AT_ONCE)
 
     def routes(self) -> list[BaseRoute]:
@@ -43,26 +53,27 @@ class Session:
         ]
 
     async def sign_in(self, request: Request) -> Response:
-        """Make a ticket of the key in the body, and put it into the browser's cookie."""
+        """Make a ticket of the key in the body, and put it into the browser's cookie.
+
+        It allows at most what the key does; less, where roles or projects are named.
+        """
         _refuse_other_origins(request)
         self._sign_ins.take(address_of(request))
         fields = Fields(await read_json(request, limit=_LARGEST))
         key = fields.text("api_key", required=True)
+        roles, projects = fields.words("roles", ROLES), fields.text_list("projects")
         fields.done()
-        client = self._plane.client(key)
-        ticket = await client.create_ticket(time_to_live=self._time)
-        principal = await self._plane.asked_principal(ticket.ticket)
-        answer = json_response(principal_view(principal), status=HTTPStatus.CREATED)
-        answer.set_cookie(
-            COOKIE,
-            ticket.ticket,
-            max_age=int(self._time.total_seconds()),
-            path="/",
-            secure=_is_secure(request),
-            httponly=True,
-            samesite="strict",
+        ticket = await self._plane.client(key).create_ticket(
+            time_to_live=self._ticket_time,
+            roles=roles,
+            projects=projects,
+            renewable_for=self._time,
         )
-        return answer
+        principal = await self._plane.asked_principal(ticket.ticket)
+        cookie = ticket_cookie(request, ticket.ticket, life=principal.time_left.ToTimedelta())
+        return json_response(
+            principal_view(principal), status=HTTPStatus.CREATED, headers={"set-cookie": cookie}
+        )
 
     async def who(self, request: Request) -> Response:
         """Answer who is signed in, or whose key was sent."""
@@ -70,13 +81,18 @@ class Session:
         return json_response(principal_view(principal))
 
     async def sign_out(self, request: Request) -> Response:
-        """Take the ticket out of the browser; it ends by itself."""
+        """Give the ticket up, with all that were opened with it, and take it out of the browser."""
         _refuse_other_origins(request)
-        answer = Response(status_code=HTTPStatus.NO_CONTENT, headers={"cache-control": "no-store"})
-        answer.delete_cookie(
-            COOKIE, path="/", secure=_is_secure(request), httponly=True, samesite="strict"
+        ticket = presented(request.headers) or request.cookies.get(COOKIE, "")
+        if ticket and could_be_one(ticket):
+            # What is over needs no end, and a key is not given up by whoever sends it along.
+            with suppress(Unauthenticated, PermissionDenied):
+                await self._plane.client(ticket).revoke_ticket()
+            self._plane.forget(ticket)
+        return Response(
+            status_code=HTTPStatus.NO_CONTENT,
+            headers={"cache-control": "no-store", "set-cookie": no_cookie(request)},
         )
-        return answer
 
 
 def _refuse_other_origins(request: Request) -> None:
@@ -87,8 +103,3 @@ def _refuse_other_origins(request: Request) -> None:
             "CROSS_ORIGIN",
             "signing in and out is for the gateway's own pages",
         )
-
-
-def _is_secure(request: Request) -> bool:
-    """Whether the cookie goes over TLS alone; on this very machine there may be none."""
-    return request.base_url.scheme == "https" or request.base_url.hostname not in _LOOPBACK

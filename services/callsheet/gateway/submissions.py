@@ -1,7 +1,7 @@
 """Submitting a task over REST, whatever route it came by, and what was refused in its own words."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,7 +16,14 @@ from callsheet.gateway.bodies import Fields
 from callsheet.gateway.problems import Refused, refused_of
 from callsheet.gateway.task_inputs import to_message
 from callsheet.gateway.task_words import task_type_named
+from callsheet.gateway.upload_quota import UploadQuota
 from callsheet.runtime.trace import TRACEPARENT, parse_traceparent
+from callsheet.v1.task_service_pb2 import (
+    SubmitTaskRequest,
+    SubmitTaskResponse,
+    SubmitTasksRequest,
+    SubmitTasksResponse,
+)
 
 #: The field of a request that a field of the contract is.
 _FIELDS: Final[tuple[tuple[str, str], ...]] = (
@@ -73,13 +80,33 @@ def wish_of(request: Request, body: Mapping[str, object]) -> Wish:
     return Wish(task_type_named(name), task_data, options)
 
 
-async def submit(client: AsyncTaskClient, request: Request, wish: Wish) -> AsyncTaskHandle[Message]:
-    """Submit the task for whoever asks. Raises Refused, in the request's own words; CallError."""
+async def submit(
+    client: AsyncTaskClient, request: Request, wish: Wish, *, quota: UploadQuota
+) -> AsyncTaskHandle[Message]:
+    """Submit the task for whoever asks; the uploads it refers to count no more.
+
+    Raises Refused, in the request's own words; CallError.
+    """
     message = to_message(wish.task_type.input_class, wish.task_data, path=wish.path)
     try:
-        return await client.submit(message, trace_parent=trace_of(request), **wish.options)
+        handle = await client.submit(message, trace_parent=trace_of(request), **wish.options)
     except InvalidArgument as error:
         raise in_words_of(error, wish.task_type.name, root=wish.path) from None
+    await quota.used(handle.task.project, message.SerializeToString())
+    return handle
+
+
+def accepted_specs(request: Message, response: Message) -> Iterator[tuple[str, Message]]:
+    """Yield project and spec of every task that a call of the contract had accepted."""
+    match request, response:
+        case SubmitTaskRequest(), SubmitTaskResponse():
+            yield response.task.project, request.spec
+        case SubmitTasksRequest(), SubmitTasksResponse():
+            for asked, found in zip(request.requests, response.results, strict=False):
+                if found.HasField("task"):
+                    yield found.task.project, asked.spec
+        case _:
+            return
 
 
 def in_words_of(error: InvalidArgument, task_type: str, *, root: str) -> Refused:

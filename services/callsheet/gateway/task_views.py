@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import cast
+from types import MappingProxyType
+from typing import Final, Literal, cast
 
 from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any as PackedMessage
@@ -14,7 +15,13 @@ from callsheet.client.errors import Unimplemented, failure_reason
 from callsheet.client.states import state_word
 from callsheet.client.task_types import unpack
 from callsheet.gateway.task_words import PLATFORM, StatusWords, status_word
-from callsheet.tasks.v1.artifact_pb2 import Artifact
+from callsheet.tasks.v1.artifact_pb2 import (
+    ARTIFACT_ROLE_POSTER,
+    ARTIFACT_ROLE_PROVENANCE,
+    ARTIFACT_ROLE_THUMBNAIL,
+    ARTIFACT_ROLE_UNSPECIFIED,
+    Artifact,
+)
 from callsheet.v1 import task_event_pb2, task_pb2
 
 Json = dict[str, object]
@@ -40,6 +47,7 @@ def task_view(task: task_pb2.Task) -> Json:
         "error": error_view(task),
         "metadata": dict(sorted(task.metadata.items())),
         "progress": progress_view(task),
+        "preview": preview_view(task),
         "artifacts": [artifact_view(task, each) for each in artifacts_of(task)],
         "state": state_word(task),
         "sequence": task.sequence,
@@ -129,6 +137,33 @@ def progress_view(task: task_pb2.Task) -> Json | None:
     }
 
 
+#: The numbers of an artifact that has them.
+_Measure = Literal["width", "height", "frames", "frame_rate", "channels", "sample_rate"]
+_MEASURES: Final[tuple[_Measure, ...]] = (
+    "width",
+    "height",
+    "frames",
+    "frame_rate",
+    "channels",
+    "sample_rate",
+)
+#: What an artifact is to its task; a role that is newer than this gateway is `other`.
+_ROLES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        ARTIFACT_ROLE_UNSPECIFIED: "result",
+        ARTIFACT_ROLE_POSTER: "poster",
+        ARTIFACT_ROLE_THUMBNAIL: "thumbnail",
+        ARTIFACT_ROLE_PROVENANCE: "provenance",
+    }
+)
+
+
+def preview_view(task: task_pb2.Task) -> Json | None:
+    """Return the picture of what a running attempt is making; None: it shows none."""
+    shown = task.progress
+    return artifact_view(task, shown.preview) if shown.HasField("preview") else None
+
+
 def artifact_view(task: task_pb2.Task, artifact: Artifact) -> Json:
     """Return an artifact, and where the gateway serves it."""
     return {
@@ -138,9 +173,18 @@ def artifact_view(task: task_pb2.Task, artifact: Artifact) -> Json:
         "media_type": artifact.media_type,
         "size_bytes": artifact.size_bytes,
         "sha256": artifact.sha256,
-        "width": artifact.width if artifact.HasField("width") else None,
-        "height": artifact.height if artifact.HasField("height") else None,
+        "duration_seconds": artifact.duration.ToTimedelta().total_seconds()
+        if artifact.HasField("duration")
+        else None,
+        **{name: _set_or_none(artifact, name) for name in _MEASURES},
+        "video_codec": artifact.video_codec or None,
+        "audio_codec": artifact.audio_codec or None,
+        "role": _ROLES.get(artifact.role, "other"),
     }
+
+
+def _set_or_none(artifact: Artifact, name: _Measure) -> object:
+    return getattr(artifact, name) if artifact.HasField(name) else None
 
 
 def artifacts_of(task: task_pb2.Task) -> list[Artifact]:

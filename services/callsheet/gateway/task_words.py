@@ -50,6 +50,8 @@ NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "video_generation": "generate_video",
         "audio_generation": "generate_audio",
         "image_editing": "edit_image",
+        "image_batch": "generate_images",
+        "image_upscaling": "upscale_image",
         "video_editing": "edit_video",
         "audio_editing": "edit_audio",
         "speech_synthesis": "synthesize_speech",

@@ -18,6 +18,7 @@ from callsheet.gateway.problems import encoded, invalid
 from callsheet.gateway.submissions import idempotency_key, submit, wish_of
 from callsheet.gateway.task_views import Json, brief_view, task_view
 from callsheet.gateway.task_words import PLATFORM, status_word
+from callsheet.gateway.upload_quota import UploadQuota
 from callsheet.v1 import task_pb2, task_service_pb2
 
 _OUTCOME: Final = "SUBMIT_OUTCOME_"
@@ -43,8 +44,9 @@ _STATES: Final[Mapping[str, task_pb2.TaskState.ValueType]] = MappingProxyType(
 class Tasks:
     """The routes of tasks."""
 
-    def __init__(self, plane: Plane) -> None:
+    def __init__(self, plane: Plane, quota: UploadQuota) -> None:
         self._plane = plane
+        self._quota = quota
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
@@ -59,7 +61,8 @@ class Tasks:
     async def submit(self, request: Request) -> Response:
         """Accept a task: 202, or 200 when an earlier one answers."""
         client = await self._plane.caller(request)
-        handle = await submit(client, request, wish_of(request, await read_json(request)))
+        wish = wish_of(request, await read_json(request))
+        handle = await submit(client, request, wish, quota=self._quota)
         return _accepted(handle)
 
     async def get(self, request: Request) -> Response:

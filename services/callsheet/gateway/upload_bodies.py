@@ -33,8 +33,11 @@ class UploadBody:
         self.declared = "" if self._is_form else media_type_of(request)
         length = request.headers.get("content-length", "")
         around = _AROUND if self._is_form else 0
-        if length.isascii() and length.isdecimal() and int(length[:20]) > largest + around:
+        known = int(length[:20]) if length.isascii() and length.isdecimal() else 0
+        if known > largest + around:
             raise too_large(largest)
+        #: How many bytes the file has at least, as the head says; zero when it does not.
+        self.announced = max(0, known - around)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of the file as they come.

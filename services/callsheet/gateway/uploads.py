@@ -1,13 +1,9 @@
 """`/api/v1/uploads`: files that clients bring, for tasks to work on."""
 
-import asyncio
-import hashlib
-import tempfile
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,25 +22,57 @@ from callsheet.gateway.problems import Refused
 from callsheet.gateway.serving_files import file_answer, not_found, store_away
 from callsheet.gateway.tasks import json_response
 from callsheet.gateway.upload_bodies import UploadBody
+from callsheet.gateway.upload_quota import Taking, UploadQuota
+from callsheet.gateway.upload_spool import Spool, UploadThreads, spooled
 
 PATH: Final = "/api/v1/uploads"
-#: Uploads under way at the same time, of one key and of all.
+#: Uploads of one key that are under way at the same time.
 _OF_ONE_KEY: Final = 8
-_OF_ALL: Final = 64
 #: What is gathered before it is written and hashed, off the loop.
 _BLOCK: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadLimits:
+    """How much uploads may take."""
+
+    #: Bytes of a file.
+    largest: int
+    #: Uploads under way at the same time, of all and of one project.
+    at_once: int
+    of_one_project: int
 
 
 class Uploads:
     """The routes of uploads."""
 
-    def __init__(self, plane: Plane, store: ArtifactStore, *, largest: int, folder: Path) -> None:
-        """*largest*: bytes of a file; *folder*: where a file waits until it is whole."""
+    def __init__(
+        self,
+        plane: Plane,
+        store: ArtifactStore,
+        quota: UploadQuota,
+        threads: UploadThreads,
+        *,
+        limits: UploadLimits,
+        folder: Path,
+    ) -> None:
+        """*folder*: where a file waits until it is whole."""
         self._plane = plane
         self._store = store
-        self._largest = largest
+        self._quota = quota
+        self._threads = threads
+        self._largest = limits.largest
         self._folder = folder
-        self._under_way = StreamLimit(each=_OF_ONE_KEY, total=_OF_ALL)
+        self._of_key = StreamLimit(
+            each=_OF_ONE_KEY, total=limits.at_once, what="uploads", reason="UPLOADS_EXHAUSTED"
+        )
+        self._of_project = StreamLimit(
+            each=limits.of_one_project,
+            total=limits.at_once,
+            what="uploads",
+            whose="project",
+            reason="PROJECT_UPLOADS_EXHAUSTED",
+        )
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
@@ -63,10 +91,14 @@ class Uploads:
         require_role(principal, "submit")
         project = project_of(principal, asked)
         body = UploadBody(request, largest=self._largest)
-        with self._under_way.opened(credential):
-            async with _spooled(self._folder) as spool:
-                kind = await spool.fill(body)
+        with self._of_project.opened(project), self._of_key.opened(credential):
+            async with (
+                self._quota.taking(project, announced=body.announced) as taking,
+                spooled(self._folder, self._threads) as spool,
+            ):
+                kind = await _filled(spool, body, taking)
                 stored = await self._stored(spool, project, kind)
+                await taking.keep(sha256=spool.sha256, size=spool.size)
         return _taken(stored, project, kind)
 
     async def serve(self, request: Request) -> Response:
@@ -85,71 +117,41 @@ class Uploads:
         except KeyRefused:
             raise not_found() from None
 
-    async def _stored(self, spool: "_Spool", project: str, kind: MediaKind) -> StoredArtifact:
+    async def _stored(self, spool: Spool, project: str, kind: MediaKind) -> StoredArtifact:
         try:
-            return await asyncio.to_thread(
-                self._store.put_upload,
-                spool.path,
-                project=project,
-                sha256=spool.sha256,
-                media_type=kind.media_type,
-                suffix=kind.suffix,
+            return await spool.off_loop(
+                lambda: self._store.put_upload(
+                    spool.path,
+                    project=project,
+                    sha256=spool.sha256,
+                    media_type=kind.media_type,
+                    suffix=kind.suffix,
+                )
             )
         except ArtifactStoreError as error:
             raise store_away(error) from error
 
 
-class _Spool:
-    """A file without a name, which is gone with its last reader, whatever happens."""
+async def _filled(spool: Spool, body: UploadBody, taking: Taking) -> MediaKind:
+    """Take the whole body, and return the kind of its file.
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._digest = hashlib.sha256()
-
-    @property
-    def path(self) -> Path:
-        """Where the file can be read while it is open."""
-        return Path(f"/proc/self/fd/{self._file.fileno()}")
-
-    @property
-    def sha256(self) -> str:
-        """The digest of all that was written."""
-        return self._digest.hexdigest()
-
-    async def fill(self, body: UploadBody) -> MediaKind:
-        """Take the whole body, and return the kind of its file. Raises Refused: 415 by its head."""
-        kind: MediaKind | None = None
-        block = bytearray()
-        async for piece in body.pieces():
-            block += piece
-            if kind is None and len(block) >= HEAD_BYTES:
-                kind = kind_of(bytes(block[:HEAD_BYTES]), declared=body.declared)
-            if len(block) >= _BLOCK:
-                await asyncio.to_thread(self._write, bytes(block))
-                block.clear()
-        if kind is None:
-            kind = _kind_of_short(bytes(block), declared=body.declared)
-        await asyncio.to_thread(self._write, bytes(block))
-        return kind
-
-    def _write(self, block: bytes) -> None:
-        self._file.write(block)
-        self._file.flush()
-        self._digest.update(block)
-
-
-@asynccontextmanager
-async def _spooled(folder: Path) -> AsyncGenerator[_Spool]:
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True, mode=0o700)
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            yield _Spool(file)
-    except OSError as error:
-        raise Refused(
-            HTTPStatus.INSUFFICIENT_STORAGE,
-            "UPLOAD_NOT_KEPT",
-            f"the file could not be kept: {error.strerror}",
-        ) from error
+    Raises Refused: 415 by its head, 429 past the project's quota.
+    """
+    kind: MediaKind | None = None
+    block = bytearray()
+    async for piece in body.pieces():
+        block += piece
+        if kind is None and len(block) >= HEAD_BYTES:
+            kind = kind_of(bytes(block[:HEAD_BYTES]), declared=body.declared)
+        if len(block) >= _BLOCK:
+            await taking.need(spool.size + len(block))
+            await spool.write(bytes(block))
+            block.clear()
+    if kind is None:
+        kind = _kind_of_short(bytes(block), declared=body.declared)
+    await taking.need(spool.size + len(block))
+    await spool.write(bytes(block))
+    return kind
 
 
 def _kind_of_short(content: bytes, *, declared: str) -> MediaKind:

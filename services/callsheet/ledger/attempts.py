@@ -15,6 +15,7 @@ from callsheet.ledger.errors import LeaseLost, UnknownVersion
 from callsheet.ledger.instants import instant
 from callsheet.ledger.log import Log
 from callsheet.ledger.model import (
+    Checkpoint,
     Failure,
     Progress,
     Quality,
@@ -149,6 +150,12 @@ class Attempts:
         """Record what was retrieved for the running attempt. Raises LeaseLost."""
         return await self._writer.change(
             task, lambda task: machine.note_context(task, attempt=attempt, context=context)
+        )
+
+    async def save_checkpoint(self, task: Task, *, attempt: int, checkpoint: Checkpoint) -> Task:
+        """Record where the running attempt's work can be gone on from. Raises LeaseLost."""
+        return await self._writer.change(
+            task, lambda task: machine.save_checkpoint(task, attempt=attempt, checkpoint=checkpoint)
         )
 
     async def fail(self, task: Task, *, attempt: int, failure: Failure) -> Task:

@@ -16,6 +16,7 @@ from callsheet.ledger.events import (
     AttemptReturned,
     AttemptStarted,
     CancelRequested,
+    CheckpointSaved,
     ContextRetrieved,
     Event,
     MediaRegistered,
@@ -27,6 +28,8 @@ from callsheet.ledger.events import (
 from callsheet.ledger.instants import instant, microseconds
 from callsheet.ledger.messages import (
     callback_events_from_proto,
+    checkpoint_from_proto,
+    checkpoint_to_proto,
     context_from_proto,
     context_to_proto,
     ended_from_proto,
@@ -35,6 +38,7 @@ from callsheet.ledger.messages import (
     failure_to_proto,
     media_from_proto,
     media_to_proto,
+    progress_from_proto,
     progress_to_proto,
     quality_from_proto,
     quality_to_proto,
@@ -50,6 +54,7 @@ from callsheet.ledger.model import (
     Task,
     TaskState,
 )
+from callsheet.ledger.notes import note_of, write_note
 from callsheet.ledger.store import Stored
 from callsheet.ledger.submitted import encode_submission
 from callsheet.ledger.unreadable import loudly
@@ -94,11 +99,8 @@ def encode_event(event: Event, *, operation: int) -> bytes:
         case CancelRequested(reason):
             record.cancel_requested.SetInParent()
             record.cancel_requested.reason = reason
-        case ContextRetrieved(attempt, context):
-            record.context_retrieved.attempt = attempt
-            record.context_retrieved.context.CopyFrom(context_to_proto(context))
-        case MediaRegistered(media):
-            record.media_registered.media.extend(media_to_proto(media))
+        case ContextRetrieved() | CheckpointSaved() | MediaRegistered():
+            write_note(record, event)
         case TaskFailed(attempt, failure):
             record.task_failed.attempt = attempt
             record.task_failed.failure.CopyFrom(failure_to_proto(failure))
@@ -155,18 +157,7 @@ def event_of(record: EventRecord) -> Event:
         case "task_cancelled":
             return TaskCancelled(record.task_cancelled.reason)
         case _:
-            return _note_of(record)
-
-
-def _note_of(record: EventRecord) -> ContextRetrieved | MediaRegistered:
-    match record.WhichOneof("fact"):
-        case "context_retrieved":
-            retrieved = record.context_retrieved
-            return ContextRetrieved(retrieved.attempt, context_from_proto(retrieved.context))
-        case "media_registered":
-            return MediaRegistered(media_from_proto(record.media_registered.media))
-        case _:
-            raise UnknownVersion("event", record.version)
+            return note_of(record)
 
 
 def encode_task(task: Task) -> bytes:
@@ -251,8 +242,7 @@ def parse_signal(content: bytes) -> SignalRecord:
 
 def progress_of(record: SignalRecord) -> Progress:
     """Return the progress that a signal's record tells of."""
-    shown = record.progress
-    return Progress(shown.current, shown.total, shown.message, instant(record.time))
+    return progress_from_proto(record.progress, update_time=instant(record.time))
 
 
 def _written_in_parts(event: TaskSubmitted | TaskSucceeded) -> bytes:
@@ -312,6 +302,9 @@ def _write_notes(record: TaskRecord, task: Task) -> None:
         # As an ended attempt's end_time: left out, it is the record's own time.
         if task.context_time is not None and task.context_time != task.update_time:
             record.context.retrieve_time.CopyFrom(timestamp(task.context_time))
+    if task.checkpoint is not None:
+        record.checkpoint.CopyFrom(checkpoint_to_proto(task.checkpoint))
+        record.checkpoint_failures = task.checkpoint_failures
     if task.quality is not None:
         record.quality.CopyFrom(quality_to_proto(task.quality))
     record.reused_from = task.reused_from
@@ -367,6 +360,10 @@ def _task_from_proto(task_id: str, first: EventRecord, record: TaskRecord) -> Ta
         ),
         context=context_from_proto(record.context) if record.HasField("context") else None,
         context_time=_context_time(record, stamped=stamped),
+        checkpoint=(
+            checkpoint_from_proto(record.checkpoint) if record.HasField("checkpoint") else None
+        ),
+        checkpoint_failures=record.checkpoint_failures,
         quality=quality_from_proto(record.quality) if record.HasField("quality") else None,
         reused_from=record.reused_from,
         media=media_from_proto(record.media) if record.media else (),

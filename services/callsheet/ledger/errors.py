@@ -7,7 +7,10 @@ LedgerError
 ├── RoleMissing            the principal may not do this
 ├── KeyInvalid             the API key is unknown or revoked
 ├── KeyNeeded              a ticket cannot do this
+├── TicketNeeded           a key cannot do this
 ├── TicketExpired          the ticket's time is over
+├── TicketRevoked          the ticket was given up
+├── TicketNotRenewable     the ticket was made without renewals
 ├── QueueNotFound          no queue of that name
 ├── WorkerNotFound         no live worker of that id
 ├── InvalidField           a field breaks a rule that the contract's text states
@@ -83,11 +86,32 @@ class KeyNeeded(LedgerError):
         super().__init__("a ticket cannot make tickets: it takes the key itself")
 
 
+class TicketNeeded(LedgerError):
+    """A key cannot do this: it takes a ticket."""
+
+    def __init__(self) -> None:
+        super().__init__("a key is neither renewed nor given up: it takes a ticket")
+
+
 class TicketExpired(LedgerError):
     """The ticket's time is over."""
 
     def __init__(self) -> None:
         super().__init__("the ticket has expired")
+
+
+class TicketRevoked(LedgerError):
+    """The ticket, or one that was made of it or of which it was made, was given up."""
+
+    def __init__(self) -> None:
+        super().__init__("the ticket was revoked")
+
+
+class TicketNotRenewable(LedgerError):
+    """The ticket was made without renewals."""
+
+    def __init__(self) -> None:
+        super().__init__("the ticket was made without renewals: make one with the key")
 
 
 class QueueNotFound(LedgerError):
@@ -115,11 +139,18 @@ class InvalidField(LedgerError):
 
 
 class ModelUnknown(LedgerError):
-    """The input names a model that is not in the catalogue."""
+    """The input names a model, or what changes one, that is not in the catalogue."""
 
-    def __init__(self, *, field: str, model: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"{field}: there is no model {model!r}; known are {', '.join(known)}")
-        self.field, self.model, self.known = field, model, known
+    def __init__(
+        self, *, field: str, model: str, known: tuple[str, ...], what: str = "model"
+    ) -> None:
+        self.field, self.model, self.known, self.what = field, model, known, what
+        super().__init__(f"{field}: {self.problem}")
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the field, in words."""
+        return f"there is no {self.what} {self.model!r}; known are {', '.join(self.known)}"
 
 
 class RequestIdReused(LedgerError):

@@ -5,6 +5,7 @@ from datetime import timedelta
 from msgspec import Struct
 
 from callsheet.ledger.model import (
+    Checkpoint,
     Failure,
     Quality,
     RegisteredMedia,
@@ -79,6 +80,13 @@ class ContextRetrieved(Struct, frozen=True):
     context: TaskContext
 
 
+class CheckpointSaved(Struct, frozen=True):
+    """The state of the running attempt's work was saved, so that another one can go on from it."""
+
+    attempt: int
+    checkpoint: Checkpoint
+
+
 class MediaRegistered(Struct, frozen=True):
     """The media library has documents of the artifacts of a task that succeeded."""
 
@@ -95,5 +103,6 @@ Event = (
     | TaskFailed
     | TaskCancelled
     | ContextRetrieved
+    | CheckpointSaved
     | MediaRegistered
 )

@@ -15,13 +15,18 @@ READER: Final = "brain"
 ROLE: Final = "sidecar-brain"
 #: Dead facts that are kept; with more, the brain refuses everything, and which ones says nothing.
 MOST_DEAD: Final = 10_000
+#: Steps of the cursor whose times are kept: at two a second, those of the last hour and a half.
+MOST_STEPS: Final = 10_000
 
 # Moves the cursor, and notes with it what else is to be remembered, together.
 #
-# KEYS      hold, cursors, epoch, progress, dead facts
+# When the cursor came where it is is kept for a while, but for the time in which there is a gap:
+# what is behind the cursor has not all been told then.
+#
+# KEYS      hold, cursors, epoch, progress, dead facts, steps
 # ARGV      holder, reader, cursor before ('' = none), cursor after, epoch, the most dead facts,
-#           number of fields of the progress; each field and its value ('' = remove it);
-#           then for each dead fact: its name, why
+#           the most steps, number of fields of the progress; each field and its value ('' = remove
+#           it); then for each dead fact: its name, why
 # Returns   1; or 0 when holder, epoch or cursor is another: nothing was changed
 _ADVANCE: Final = r"""#!lua flags=allow-oom
 if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
@@ -31,18 +36,26 @@ local at = redis.call('HGET', KEYS[2], ARGV[2]) or ''
 if at ~= ARGV[3] and at ~= ARGV[4] then return 0 end
 local T = redis.call('TIME')
 local now = string.format('%.0f', T[1] * 1000000 + T[2])
-local fields = tonumber(ARGV[7])
-for i = 8, 7 + 2 * fields, 2 do
+local had_gap = redis.call('HEXISTS', KEYS[4], 'gap')
+local fields = tonumber(ARGV[8])
+for i = 9, 8 + 2 * fields, 2 do
   if ARGV[i+1] == '' then
     redis.call('HDEL', KEYS[4], ARGV[i])
   else
     redis.call('HSET', KEYS[4], ARGV[i], ARGV[i+1])
   end
 end
-for i = 8 + 2 * fields, #ARGV, 2 do
+for i = 9 + 2 * fields, #ARGV, 2 do
   if redis.call('HLEN', KEYS[5]) < tonumber(ARGV[6]) then
     redis.call('HSET', KEYS[5], ARGV[i], now .. ' ' .. ARGV[i+1])
   end
+end
+-- positions of another epoch do not compare
+if redis.call('HGET', KEYS[4], 'epoch') ~= ARGV[5] then redis.call('DEL', KEYS[6]) end
+local has_gap = redis.call('HEXISTS', KEYS[4], 'gap')
+if has_gap == 0 and (had_gap == 1 or at ~= ARGV[4]) then
+  redis.call('ZADD', KEYS[6], string.match(ARGV[4], '^%d+'), ARGV[4] .. ' ' .. now)
+  redis.call('ZREMRANGEBYRANK', KEYS[6], 0, -1 - tonumber(ARGV[7]))
 end
 redis.call('HSET', KEYS[4], 'epoch', ARGV[5])
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[4])
@@ -146,6 +159,7 @@ class GraphProgress:
             self._keys.epoch,
             self._keys.graph,
             self._keys.graph_dead,
+            self._keys.graph_told,
         ]
         gap = after.gap
         fields: dict[str, str] = {}
@@ -161,6 +175,7 @@ class GraphProgress:
             after.position,
             after.epoch,
             MOST_DEAD,
+            MOST_STEPS,
             len(fields),
         ]
         for name, value in fields.items():
@@ -168,6 +183,27 @@ class GraphProgress:
         for key, reason in dead:
             words += (str(key), reason)
         return await self._connection.number(_ADVANCE, places, words) == 1
+
+    async def told_time(self, recorded: int) -> datetime | None:
+        """Return when the brain had been told of what was recorded then, in microseconds.
+
+        To half a second, the pace of the cursor; None: it has not been, or that is long ago.
+        """
+        since, key = recorded // 1000, self._keys.graph_told
+        command = self._connection.command
+        # Without an earlier step, the first one there is may be the first that is still kept.
+        if not await command("ZCOUNT", key, "-inf", f"({since}"):
+            return None
+        steps = await command("ZRANGEBYSCORE", key, since, "+inf", "LIMIT", 0, 1)
+        for step in cast("list[bytes]", steps):
+            _, _, time = step.decode().partition(" ")
+            return instant(int(time))
+        return None
+
+    async def refusal(self, key: FactKey) -> str:
+        """Return why the brain refused a fact for good; '' when it did not."""
+        value = await self._connection.command("HGET", self._keys.graph_dead, str(key))
+        return "" if value is None else _dead_fact(str(key).encode(), cast("bytes", value)).reason
 
     async def dead(self, *, limit: int) -> list[DeadFact]:
         """Return up to *limit* dead facts, in no order."""

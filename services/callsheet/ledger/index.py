@@ -8,7 +8,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from callsheet.ledger.events import CancelRequested, ContextRetrieved, Event
+from callsheet.ledger.events import CancelRequested, CheckpointSaved, ContextRetrieved, Event
 from callsheet.ledger.instants import microseconds, span
 from callsheet.ledger.model import NO_TIME, Task, TaskState, Terms
 from callsheet.ledger.pins import ran
@@ -50,6 +50,7 @@ class Keys:
         self.cursors = f"{self.prefix}cursors"  # HASH reader → log position
         self.graph = f"{self.prefix}graph"  # HASH epoch, gap, heal: what the brain was told
         self.graph_dead = f"{self.prefix}graph:dead"  # HASH epoch/id/sequence → time, reason
+        self.graph_told = f"{self.prefix}graph:told"  # ZSET log position, when → its milliseconds
         self.workers = f"{self.prefix}workers"  # HASH worker id → worker record
         self.workers_seen = f"{self.prefix}workers:seen"  # ZSET worker id → time
         self.worker_wishes = f"{self.prefix}workers:wishes"  # HASH worker id → pause or drain
@@ -84,6 +85,10 @@ class Keys:
     def wake(self, queue: str) -> str:
         """LIST: ids of tasks that became ready; BLPOP by workers."""
         return f"{self.prefix}wake:{queue}"
+
+    def revoked_ticket(self, ticket_id: str) -> str:
+        """STRING: empty; there while a ticket of that id would still be good, but was given up."""
+        return f"{self.prefix}tickets:revoked:{ticket_id}"
 
     def idle(self, queue: str) -> str:
         """ZSET: worker id → until when it offers to take the queue's next task at once."""
@@ -229,7 +234,7 @@ def moves(
         case TaskState.RUNNING if isinstance(event, CancelRequested):
             member = lease_member(after.id, after.attempt)
             return (Move(Op.TELL, keys.control(after.worker), member),)
-        case TaskState.RUNNING if isinstance(event, ContextRetrieved):
+        case TaskState.RUNNING if isinstance(event, ContextRetrieved | CheckpointSaved):
             return ()
         case _:
             raise ValueError(f"{type(event).__name__} is written by the claim script alone")

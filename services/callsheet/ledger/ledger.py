@@ -46,6 +46,14 @@ class Watchable:
     facts: tuple[bytes, ...] | None
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """Facts of a task, as stored, oldest first, and whether there are more after them."""
+
+    facts: tuple[bytes, ...]
+    has_more: bool
+
+
 class Ledger:
     """Owns every task's truth; this is its clients' side."""
 
@@ -129,6 +137,18 @@ class Ledger:
         if after > stored.sequence:
             raise SequenceAhead(task_id, after, stored.sequence)
         return Watchable(reading_of(stored), _facts_at_hand(stored, after))
+
+    async def history(self, principal: Principal, task_id: str, *, after: int) -> History:
+        """Return the task's facts after a sequence, oldest first; at most 256.
+
+        Raises:
+            SequenceAhead: the task has no such sequence yet.
+        """
+        found = await self.watchable(principal, task_id, after=after)
+        facts = found.facts
+        if facts is None:
+            facts = tuple(await self.facts(task_id, after=after))
+        return History(facts, has_more=after + len(facts) < found.reading.task.sequence)
 
     def watched(self, principal: Principal, wanted: WatchFilter) -> WatchFilter:
         """Return what a principal who wants to watch tasks may watch: those of a project.

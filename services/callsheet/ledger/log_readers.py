@@ -1,4 +1,4 @@
-"""How far the log's durable readers are behind its end, and whether anybody does their work."""
+"""How far the log's durable readers are behind its end, or with one task; who does their work."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -7,13 +7,17 @@ from typing import Final, cast
 
 from callsheet.ledger import graph_progress
 from callsheet.ledger.access import Principal, Role
-from callsheet.ledger.errors import CursorLost
+from callsheet.ledger.codec import parse_event, project_of
+from callsheet.ledger.errors import CursorLost, TaskNotFound
+from callsheet.ledger.graph_progress import FactKey, GraphProgress
 from callsheet.ledger.index import Keys
 from callsheet.ledger.log import Log
+from callsheet.ledger.messages import timestamp
 from callsheet.ledger.model import NO_TIME
 from callsheet.ledger.position import Position
 from callsheet.ledger.redis_connection import RedisConnection
-from callsheet.v1.operations_service_pb2 import LogReader
+from callsheet.ledger.store import Store, Stored
+from callsheet.v1.operations_service_pb2 import LogReader, TaskReading
 
 #: The role that one process of a cell holds while it reads for the reader of that name.
 ROLES: Final[Mapping[str, str]] = MappingProxyType(
@@ -22,6 +26,8 @@ ROLES: Final[Mapping[str, str]] = MappingProxyType(
 
 #: Every plane needs it, so it is told of before it has a cursor.
 _ALWAYS: Final = frozenset({"sidecar"})
+#: Entries behind a cursor among which a fact is looked for that is as old as the cursor.
+_LOOKED_AT: Final = 256
 
 # Tells which roles are held, and what time it is.
 #
@@ -42,14 +48,20 @@ return {string.format('%.0f', now), out}
 class LogReaders:
     """Looks at the readers' cursors; whatever else they keep is theirs."""
 
-    def __init__(self, connection: RedisConnection, keys: Keys, log: Log) -> None:
+    def __init__(self, connection: RedisConnection, keys: Keys, log: Log, store: Store) -> None:
         self._connection = connection
         self._keys = keys
         self._log = log
+        self._store = store
+        self._graph = GraphProgress(connection, keys)
 
-    async def all(self, principal: Principal) -> list[LogReader]:
-        """Return the readers, by name; those whose role is unknown here are never held."""
+    async def all(self, principal: Principal, *, task_id: str = "") -> list[LogReader]:
+        """Return the readers, by name; those whose role is unknown here are never held.
+
+        With a task they also tell how far they are with it. Raises TaskNotFound.
+        """
         principal.require(Role.OPERATE)
+        task = await self._task(principal, task_id) if task_id else None
         cursors = await self._log.cursors()
         names = sorted(cursors.keys() | _ALWAYS)
         now, held = await self._held([ROLES.get(name, name) for name in names])
@@ -57,8 +69,44 @@ class LogReaders:
         for name, is_held in zip(names, held, strict=True):
             reader = LogReader(name=name, is_held=is_held)
             reader.lag.FromTimedelta(await self._lag(cursors.get(name), now))
+            if task is not None:
+                reader.task.CopyFrom(await self._reading(name, task, cursors.get(name)))
             found.append(reader)
         return found
+
+    async def _task(self, principal: Principal, task_id: str) -> Stored:
+        (stored,) = await self._store.read([task_id])
+        if stored is None or project_of(stored) not in principal.projects:
+            raise TaskNotFound(task_id)
+        return stored
+
+    async def _reading(self, name: str, task: Stored, cursor: str | None) -> TaskReading:
+        if cursor is None or not await self._has_passed(cursor, task):
+            return TaskReading()
+        if name != graph_progress.READER:
+            return TaskReading(is_done=True)
+        recorded = parse_event(task.last).time
+        gap = (await self._graph.read()).gap
+        if gap is not None and recorded >= gap.since:
+            return TaskReading()  # the log told it no more of some facts since then
+        key = FactKey(await self._log.epoch(), task.task_id, task.sequence)
+        if refusal := await self._graph.refusal(key):
+            return TaskReading(refusal=refusal)
+        done = await self._graph.told_time(recorded)
+        return TaskReading(is_done=True, done_time=done and timestamp(done))
+
+    async def _has_passed(self, cursor: str, task: Stored) -> bool:
+        """Whether the task's latest fact stands in the log at the cursor or before it."""
+        if Position.parse(cursor).time < parse_event(task.last).time // 1000:
+            return False
+        try:
+            entries = await self._log.after(cursor, limit=_LOOKED_AT, timeout=NO_TIME)
+        except CursorLost:
+            return False
+        return not any(
+            entry.task_id == task.task_id and parse_event(entry.event).sequence == task.sequence
+            for entry in entries
+        )
 
     async def _lag(self, cursor: str | None, now: int) -> timedelta:
         """Return how long the first fact after the cursor has been in the log."""

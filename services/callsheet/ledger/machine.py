@@ -19,6 +19,7 @@ from callsheet.ledger.events import (
     AttemptReturned,
     AttemptStarted,
     CancelRequested,
+    CheckpointSaved,
     ContextRetrieved,
     Event,
     MediaRegistered,
@@ -31,6 +32,7 @@ from callsheet.ledger.model import (
     NO_TIME,
     NO_USAGE,
     Backoff,
+    Checkpoint,
     EndedAttempt,
     Failure,
     FailureReason,
@@ -65,6 +67,7 @@ RETRY: Final[Mapping[FailureReason, RetryStrategy]] = MappingProxyType(
     {
         _R.INVALID_INPUT: RetryStrategy(retryable=False),
         _R.MODEL_NOT_FOUND: RetryStrategy(retryable=False),
+        # Once more, because another worker may have more memory.
         _R.OUT_OF_MEMORY: RetryStrategy(retryable=True, attempts=2),
         _R.TIME_LIMIT: RetryStrategy(retryable=True, attempts=2),
         _R.WORKER_LOST: RetryStrategy(retryable=True, delay_factor=0.0),
@@ -76,6 +79,8 @@ RETRY: Final[Mapping[FailureReason, RetryStrategy]] = MappingProxyType(
         _R.CANCELLED: RetryStrategy(retryable=False),
         _R.INTERNAL: RetryStrategy(retryable=True),
         _R.ARTIFACT_STORE: RetryStrategy(retryable=True),
+        # Few, because it may be the task that breaks devices.
+        _R.DEVICE_LOST: RetryStrategy(retryable=True, attempts=3),
     }
 )
 
@@ -96,6 +101,14 @@ def note_context(task: Task, *, attempt: int, context: TaskContext) -> ContextRe
     """Decide to keep what was retrieved for the attempt; None: it was kept before."""
     _fence(task, attempt)
     return None if task.context is not None else ContextRetrieved(attempt, context)
+
+
+def save_checkpoint(task: Task, *, attempt: int, checkpoint: Checkpoint) -> CheckpointSaved | None:
+    """Decide to note where the attempt's work can be gone on from; None: nobody will go on."""
+    _fence(task, attempt)
+    if task.cancel_requested or task.checkpoint == checkpoint:
+        return None
+    return CheckpointSaved(attempt, checkpoint)
 
 
 def register_media(task: Task, media: tuple[RegisteredMedia, ...]) -> MediaRegistered | None:
@@ -237,10 +250,22 @@ def evolve(task: Task | None, event: Event, *, time: datetime, task_id: str = ""
             return after(cancel_requested=True, cancel_reason=reason)
         case ContextRetrieved(_, context):
             return after(context=context, context_time=time)
-        case MediaRegistered(media):
-            return after(media=task.media + media, ended_before=task.end_time)
+        case CheckpointSaved() | MediaRegistered():
+            return _noted(event, task, after)
         case TaskSucceeded() | TaskFailed() | TaskCancelled():
             return _ended_task(event, after)
+        case _:
+            assert_never(event)
+
+
+def _noted(
+    event: CheckpointSaved | MediaRegistered, task: Task, after: Callable[..., Task]
+) -> Task:
+    match event:
+        case CheckpointSaved(_, checkpoint):
+            return after(checkpoint=checkpoint, checkpoint_failures=task.failures)
+        case MediaRegistered(media):
+            return after(media=task.media + media, ended_before=task.end_time)
         case _:
             assert_never(event)
 
@@ -248,6 +273,7 @@ def evolve(task: Task | None, event: Event, *, time: datetime, task_id: str = ""
 def _ended_task(
     event: TaskSucceeded | TaskFailed | TaskCancelled, after: Callable[..., Task]
 ) -> Task:
+    after = partial(after, checkpoint=None, checkpoint_failures=0)
     match event:
         case TaskSucceeded(_, output, usage, quality, reused_from):
             return after(

@@ -10,12 +10,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from callsheet.ledger.instants import instant, microseconds
 from callsheet.ledger.model import (
     CallbackEvent,
+    Checkpoint,
     EndedAttempt,
     Failure,
     FailureReason,
     Knowledge,
     PinnedModel,
     Progress,
+    ProgressPhase,
     Quality,
     RegisteredMedia,
     ReuseTerms,
@@ -33,17 +35,35 @@ REASON_FROM_PROTO: Final = {number: reason for reason, number in REASON_TO_PROTO
 EVENT_TO_PROTO: Final[Mapping[CallbackEvent, task_pb2.CallbackEvent.ValueType]] = {
     event: task_pb2.CallbackEvent.Value(f"CALLBACK_EVENT_{event.value}") for event in CallbackEvent
 }
+PHASE_TO_PROTO: Final[Mapping[ProgressPhase | None, task_pb2.ProgressPhase.ValueType]] = {
+    None: task_pb2.PROGRESS_PHASE_UNSPECIFIED,
+    ProgressPhase.LOADING: task_pb2.PROGRESS_PHASE_LOADING,
+    ProgressPhase.STEPS: task_pb2.PROGRESS_PHASE_STEPS,
+    ProgressPhase.ENCODING: task_pb2.PROGRESS_PHASE_ENCODING,
+}
+PHASE_FROM_PROTO: Final = {number: phase for phase, number in PHASE_TO_PROTO.items()}
 
 
 def progress_to_proto(progress: Progress) -> task_pb2.Progress:
     """Return the contract's form."""
-    return task_pb2.Progress(
+    message = task_pb2.Progress(
         current=progress.current,
         total=progress.total,
         percentage=progress.percentage,
         message=progress.message,
         update_time=timestamp(progress.update_time),
+        phase=PHASE_TO_PROTO[progress.phase],
     )
+    if progress.preview:
+        message.preview.ParseFromString(progress.preview)
+    return message
+
+
+def progress_from_proto(message: task_pb2.Progress, *, update_time: datetime) -> Progress:
+    """Return the ledger's form; a phase from the future has no name."""
+    phase = PHASE_FROM_PROTO.get(message.phase)
+    preview = message.preview.SerializeToString() if message.HasField("preview") else b""
+    return Progress(message.current, message.total, message.message, update_time, phase, preview)
 
 
 def failure_to_proto(failure: Failure) -> task_pb2.Failure:
@@ -81,6 +101,8 @@ def usage_to_proto(usage: Usage) -> task_pb2.Usage:
         peak_vram_bytes=usage.peak_vram_bytes,
         peak_rss_bytes=usage.peak_rss_bytes,
         tokens=usage.tokens,
+        step_seconds=usage.step_seconds,
+        encode_seconds=usage.encode_seconds,
     )
 
 
@@ -94,6 +116,8 @@ def usage_from_proto(message: task_pb2.Usage) -> Usage:
         peak_vram_bytes=message.peak_vram_bytes,
         peak_rss_bytes=message.peak_rss_bytes,
         tokens=message.tokens,
+        step_seconds=message.step_seconds if message.HasField("step_seconds") else None,
+        encode_seconds=message.encode_seconds if message.HasField("encode_seconds") else None,
     )
 
 
@@ -124,6 +148,25 @@ def quality_to_proto(quality: Quality) -> task_pb2.Quality:
 def quality_from_proto(message: task_pb2.Quality) -> Quality:
     """Return the ledger's form."""
     return Quality(message.measure, message.score, dict(message.parts))
+
+
+def checkpoint_to_proto(checkpoint: Checkpoint) -> task_pb2.Checkpoint:
+    """Return the contract's form of where work can be gone on from."""
+    return task_pb2.Checkpoint(
+        key=checkpoint.key,
+        sha256=checkpoint.sha256,
+        size_bytes=checkpoint.size_bytes,
+        step=checkpoint.step,
+        of=checkpoint.of,
+        part=checkpoint.part,
+    )
+
+
+def checkpoint_from_proto(message: task_pb2.Checkpoint) -> Checkpoint:
+    """Return where work can be gone on from."""
+    return Checkpoint(
+        message.key, message.sha256, message.size_bytes, message.step, message.of, message.part
+    )
 
 
 def context_to_proto(context: TaskContext) -> task_pb2.TaskContext:

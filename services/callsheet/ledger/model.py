@@ -58,6 +58,7 @@ class FailureReason(Enum):
     CANCELLED = "CANCELLED"
     INTERNAL = "INTERNAL"
     ARTIFACT_STORE = "ARTIFACT_STORE"
+    DEVICE_LOST = "DEVICE_LOST"
 
 
 class Failure(Struct, frozen=True):
@@ -87,6 +88,8 @@ class Usage(Struct, frozen=True):
     peak_vram_bytes: int = 0
     peak_rss_bytes: int = 0
     tokens: int = 0
+    step_seconds: float | None = None
+    encode_seconds: float | None = None
 
 
 #: What a task used of which nothing is known yet.
@@ -132,6 +135,20 @@ class TaskContext(Struct, frozen=True):
 
     knowledge: tuple[Knowledge, ...] = ()
     similar_tasks: tuple[SimilarTask, ...] = ()
+
+
+class Checkpoint(Struct, frozen=True):
+    """The state of an attempt's work in the artifact store, and behind which step it goes on.
+
+    *part* is the one of the attempt's renderings that it belongs to, counted from 0.
+    """
+
+    key: str
+    sha256: str
+    size_bytes: int
+    step: int
+    of: int
+    part: int = 0
 
 
 class RegisteredMedia(Struct, frozen=True):
@@ -245,6 +262,10 @@ class Task(Struct, frozen=True, kw_only=True):
     #: What was known when the latest attempt started.
     context: TaskContext | None = None
     context_time: datetime | None = None
+    #: The newest state that was saved of its work; None: there is none, or it is final.
+    checkpoint: Checkpoint | None = None
+    #: How many attempts counted as failed when it was saved.
+    checkpoint_failures: int = 0
     quality: Quality | None = None
     #: The task whose output this one was answered with.
     reused_from: str = ""
@@ -257,6 +278,15 @@ class Task(Struct, frozen=True, kw_only=True):
     def is_final(self) -> bool:
         """Whether no further attempt can come."""
         return self.state in FINAL
+
+    @property
+    def resumes_from(self) -> Checkpoint | None:
+        """Where the next attempt goes on; None: at the beginning.
+
+        A state that an attempt went on from, and failed without saving a newer one, is not tried a
+        second time: it may be what the attempt failed of.
+        """
+        return self.checkpoint if self.failures <= self.checkpoint_failures + 1 else None
 
     @property
     def end_time(self) -> datetime | None:
@@ -276,13 +306,24 @@ class Task(Struct, frozen=True, kw_only=True):
         return None if after is None else self.create_time + after
 
 
+class ProgressPhase(Enum):
+    """What a running attempt spends its time on."""
+
+    LOADING = "LOADING"
+    STEPS = "STEPS"
+    ENCODING = "ENCODING"
+
+
 class Progress(Struct, frozen=True):
-    """How far a running attempt is, and when it said so."""
+    """How far a running attempt is, and when it said so; *phase* if what it does has a name."""
 
     current: int
     total: int
     message: str
     update_time: datetime
+    phase: ProgressPhase | None = None
+    #: The contract's message of a small picture of what is being made. Empty: there is none.
+    preview: bytes = b""
 
     @property
     def percentage(self) -> float:

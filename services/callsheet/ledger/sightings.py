@@ -31,6 +31,7 @@ STATE_AFTER: Final[Mapping[str, TaskState]] = MappingProxyType(
         "attempt_returned": _S.PENDING,
         "cancel_requested": _S.RUNNING,
         "context_retrieved": _S.RUNNING,
+        "checkpoint_saved": _S.RUNNING,
         "task_succeeded": _S.SUCCEEDED,
         "task_failed": _S.FAILED,
         "task_cancelled": _S.CANCELLED,
@@ -46,6 +47,7 @@ _STATE_BEFORE: Final[Mapping[str, TaskState | None]] = MappingProxyType(
         "attempt_returned": _S.RUNNING,
         "cancel_requested": _S.RUNNING,
         "context_retrieved": _S.RUNNING,
+        "checkpoint_saved": _S.RUNNING,
         "media_registered": _S.SUCCEEDED,
     }
 )

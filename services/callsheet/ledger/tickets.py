@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from callsheet.internal.v1.ticket_record_pb2 import TicketRecord
-from callsheet.ledger.access import Principal, Role
+from callsheet.ledger.access import Principal, Role, Ticket
 from callsheet.ledger.errors import KeyInvalid, TicketExpired
 from callsheet.ledger.instants import instant, microseconds
 from callsheet.ledger.unreadable import loudly
@@ -22,6 +22,8 @@ PREFIX: Final = "ct_"
 USUAL_LIFE: Final = timedelta(hours=1)
 LONGEST_LIFE: Final = timedelta(hours=12)
 VERSION: Final = 1
+#: Bytes of a ticket's id: nobody makes so many that two are alike.
+ID_BYTES: Final = 12
 
 ROLE_TO_PROTO: Final[Mapping[Role, access_service_pb2.Role.ValueType]] = {
     role: access_service_pb2.Role.Value(f"ROLE_{role.name}") for role in Role
@@ -35,16 +37,6 @@ _PURPOSE: Final = b"callsheet-ticket-1\0"
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
-    """What a ticket says. No roles or no projects: those of its key."""
-
-    key_id: str
-    roles: frozenset[Role]
-    projects: frozenset[str]
-    expire_time: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class SignedTicket:
     """A ticket as somebody sent it: whether it is genuine, only the secret tells."""
 
@@ -53,7 +45,7 @@ class SignedTicket:
     signature: bytes
 
     def allows(self, secret: bytes, key: Principal, *, now: datetime) -> Principal:
-        """Return whom it stands for, by what its key allows now.
+        """Return whom it stands for, unless it was revoked, by what its key allows now.
 
         Raises:
             KeyInvalid: it is not signed with the secret.
@@ -67,7 +59,8 @@ class SignedTicket:
             key.key_id,
             key.projects & self.ticket.projects if self.ticket.projects else key.projects,
             key.roles & self.ticket.roles if self.ticket.roles else key.roles,
-            self.ticket.expire_time,
+            self.ticket,
+            self.ticket.expire_time - now,
         )
 
 
@@ -79,6 +72,8 @@ def sign_ticket(secret: bytes, ticket: Ticket) -> str:
         roles=sorted(ROLE_TO_PROTO[role] for role in ticket.roles),
         projects=sorted(ticket.projects),
         expire_time=microseconds(ticket.expire_time),
+        id=bytes.fromhex(ticket.id),
+        renewal_end_time=microseconds(ticket.renewal_end_time) if ticket.renewal_end_time else 0,
     ).SerializeToString()
     return f"{PREFIX}{_text(content)}.{_text(_signature(secret, content))}"
 
@@ -100,13 +95,15 @@ def read_ticket(text: str) -> SignedTicket:
 @loudly("ticket")
 def _ticket(content: bytes) -> Ticket:
     record = TicketRecord.FromString(content)
-    if record.version != VERSION:
+    if record.version != VERSION or len(record.id) != ID_BYTES:
         raise ValueError(record.version)
     return Ticket(
+        id=record.id.hex(),
         key_id=record.key_id,
         roles=frozenset(ROLE_FROM_PROTO[role] for role in record.roles),
         projects=frozenset(record.projects),
         expire_time=instant(record.expire_time),
+        renewal_end_time=instant(record.renewal_end_time) if record.renewal_end_time else None,
     )
 
 

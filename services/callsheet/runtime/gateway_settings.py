@@ -49,7 +49,13 @@ class GatewaySettings(BaseSettings):
     session_time: TicketDuration = Field(
         default=timedelta(hours=12),
         validation_alias="CALLSHEET_SESSION_SECONDS",
-        description="How long a sign-in of a browser lasts, 60 to 43200 seconds.",
+        description="How long a sign-in of a browser lasts at most, 60 to 43200 seconds.",
+    )
+    session_ticket_time: TicketDuration = Field(
+        default=timedelta(hours=1),
+        validation_alias="CALLSHEET_SESSION_TICKET_SECONDS",
+        description="How long a sign-in lasts without a request, 60 to 43200 seconds: its ticket "
+        "is renewed when half of that is over.",
     )
     upload_largest_bytes: int = Field(
         default=2 * 2**30,
@@ -57,6 +63,27 @@ class GatewaySettings(BaseSettings):
         le=2**40,
         validation_alias="CALLSHEET_UPLOAD_LARGEST_BYTES",
         description="The largest file that can be uploaded.",
+    )
+    upload_daily_bytes: int = Field(
+        default=50 * 2**30,
+        ge=1,
+        le=2**50,
+        validation_alias="CALLSHEET_UPLOAD_DAILY_BYTES",
+        description="Bytes that a project may upload in 24 hours and that no task refers to.",
+    )
+    uploads: int = Field(
+        default=64,
+        ge=1,
+        le=1024,
+        validation_alias="CALLSHEET_UPLOADS",
+        description="Uploads under way at the same time in one gateway, 1 to 1024.",
+    )
+    uploads_per_project: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        validation_alias="CALLSHEET_UPLOADS_PER_PROJECT",
+        description="Uploads of one project at the same time; unset: half of all.",
     )
     gateway_connections: int = Field(
         default=20_000,
@@ -72,3 +99,8 @@ class GatewaySettings(BaseSettings):
         validation_alias="CALLSHEET_GATEWAY_REQUESTS_PER_SECOND",
         description="Requests of one key a second, in the long run; four times as many at once.",
     )
+
+    @property
+    def uploads_of_one_project(self) -> int:
+        """How many uploads of one project may be under way at the same time."""
+        return self.uploads_per_project or max(1, self.uploads // 2)

@@ -1,64 +1,59 @@
-"""The catalogue of models: the closed list of what tasks may name, and where each comes from."""
+"""The models that tasks may name: what each is and may do, and which is meant by default."""
 
 import re
-import tomllib
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, cast
+from typing import Final
+
+from callsheet.runtime.families import FAMILIES, Family, Mode, Traits
 
 TINY_RANDOM: Final = "tiny-random"
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_FAMILY: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 #: The built-in weights are drawn from a fixed seed; the number grows when they are made otherwise.
 _BUILT_IN_PIN: Final = "built-in-1"
-_SOURCE: Final = frozenset({"path", "hub", "revision"})
-_DEFAULTS: Final = frozenset({"family", "width", "height", "steps", "guidance_scale"})
-
-
-class CatalogueInvalid(ValueError):
-    """The catalogue's file cannot be used; the message names the place and the reason."""
 
 
 class UnknownModel(LookupError):
-    """The catalogue has no model of that name."""
+    """The catalogue has no model, LoRA or ControlNet of that name."""
 
-    def __init__(self, name: str, *, known: AbstractSet[str]) -> None:
-        names = ", ".join(sorted(known))
-        super().__init__(f"there is no model {name!r}; the catalogue has: {names}")
-        self.name, self.known = name, known
+    def __init__(self, name: str, *, known: Iterable[str], what: str = "model") -> None:
+        self.name, self.known, self.what = name, frozenset(known), what
+        names = ", ".join(sorted(self.known)) or "none"
+        super().__init__(f"there is no {what} {name!r}; the catalogue has: {names}")
 
 
-@dataclass(frozen=True)
-class Model:
-    """One model: where its files are, and what is used when a task does not say."""
+class ModelUnfit(ValueError):
+    """The catalogue has the model, and it cannot do what is asked of it; the message says why."""
 
-    name: str
-    path: Path | None
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+        """Which of the sizes is wrong, by its name as an argument. Empty: none of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the files of a model come from: a folder, the hub, or nowhere: it is built in."""
+
+    path: Path | None = None
     """The local folder. None: it comes from the hub, or is built in."""
-    hub_id: str | None
+    hub_id: str | None = None
     """The repository on the hub. None: it is a local folder, or is built in."""
-    revision: str
+    revision: str = ""
     """The hub revision. Empty: a local folder or a built-in model, which have none."""
-    family: str
-    default_width: int
-    default_height: int
-    default_steps: int
-    default_guidance_scale: float
 
     @property
     def is_built_in(self) -> bool:
-        """Whether the runner makes the model itself, with random weights."""
+        """Whether the runner makes the files itself, with random weights."""
         return self.path is None and self.hub_id is None
 
     @property
     def pin(self) -> str:
-        """What names the model's weights for good. Empty: nothing does, so they may change.
+        """What, with its name, says for good which weights these are. Empty: they may change.
 
         A commit of the hub does, and a branch or a tag does not; nor does a local folder.
         """
@@ -67,171 +62,211 @@ class Model:
         return f"{self.hub_id}@{self.revision}" if _COMMIT.fullmatch(self.revision) else ""
 
 
-BUILT_IN: Final = Model(
-    name=TINY_RANDOM,
-    path=None,
-    hub_id=None,
-    revision="",
-    family="sdxl",
-    default_width=64,
-    default_height=64,
-    default_steps=8,
-    default_guidance_scale=5.0,
+@dataclass(frozen=True, kw_only=True)
+class Model(Origin):
+    """One model, what is used when a task does not say, and how far it may go."""
+
+    name: str
+    family: Family
+    default_width: int
+    """Pixels; 0 where no pictures are made, or their size follows from the input."""
+    default_height: int
+    """Pixels; 0 as above."""
+    default_steps: int
+    """Denoising steps; 0: the model does not denoise."""
+    default_guidance_scale: float
+    default_frames: int = 0
+    """Frames of a video; 0 where none is made."""
+    default_frame_rate: int = 0
+    """Frames a second; 0 as above."""
+    default_duration: timedelta = timedelta()
+    """The length of audio; 0 where it follows from the input, or none is made."""
+    sample_rate: int = 0
+    """Samples a second of its audio; 0 where none is made."""
+    most_width: int = 0
+    """The widest picture it may be asked for; 0: as wide as the contract allows."""
+    most_height: int = 0
+    """The highest picture; 0 as above."""
+    most_frames: int = 0
+    """The most frames of a video; 0 as above."""
+    most_duration: timedelta = timedelta()
+    """The longest audio; 0 as above."""
+    dtype: str = ""
+    """The number format it is served in, by torch's name. Empty: the device's own."""
+    vae_tiling: bool = False
+    """Whether pictures are decoded in tiles: less memory, and slower."""
+
+    @property
+    def traits(self) -> Traits:
+        """What all models of its family have in common."""
+        return FAMILIES[self.family]
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """What it can be asked to do."""
+        return self.traits.modes
+
+    def check(
+        self, *, width: int = 0, height: int = 0, frames: int = 0, duration: timedelta | None = None
+    ) -> None:
+        """Raise ModelUnfit when it makes no pictures of that size, or nothing of that length.
+
+        What is left out is not looked at.
+        """
+        multiple, step = self.traits.multiple, self.traits.frames_multiple
+        self._check_whole("width", width, step=multiple, most=self.most_width)
+        self._check_whole("height", height, step=multiple, most=self.most_height)
+        self._check_whole("frames", frames, step=step, more=1, most=self.most_frames)
+        if duration is not None and self.most_duration and duration > self.most_duration:
+            most = self.most_duration.total_seconds()
+            raise ModelUnfit(
+                f"model {self.name} takes a duration of at most {most:g} s", field="duration"
+            )
+
+    def _check_whole(self, name: str, value: int, *, step: int, most: int, more: int = 0) -> None:
+        subject = f"model {self.name} takes a {'number of frames' if more else name}"
+        if value and (value - more) % step:
+            rule = f"one more than a multiple of {step}" if more else f"a multiple of {step}"
+            raise ModelUnfit(f"{subject} that is {rule}; {value} is not", field=name)
+        if 0 < most < value:
+            raise ModelUnfit(f"{subject} of at most {most}; {value} is more", field=name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora(Origin):
+    """A small change to the weights of models of one family."""
+
+    name: str
+    family: Family
+    file: str = ""
+    """The file of its weights in the folder. Empty: the one that is there."""
+    least_weight: float = -2.0
+    most_weight: float = 2.0
+
+    def check_weight(self, weight: float) -> None:
+        """Raise ModelUnfit when it may not bear on a model that strongly."""
+        if not self.least_weight <= weight <= self.most_weight:
+            raise ModelUnfit(
+                f"LoRA {self.name} takes a weight from {self.least_weight:g} to"
+                f" {self.most_weight:g}",
+                field="weight",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlNet(Origin):
+    """What makes models of one family follow the lines, the depth or the poses of an image."""
+
+    name: str
+    family: Family
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreementModel(Origin):
+    """The model that tells how well an image agrees with its prompt: a CLIP."""
+
+
+def built_in_model(family: Family) -> Model:
+    """Return the built-in model of a family: real geometry, tiny and random weights."""
+    traits = FAMILIES[family]
+    makes_video, makes_sound = traits.frames > 0, bool(traits.duration)
+    return Model(
+        name=TINY_RANDOM if family is Family.SDXL else f"tiny-{family}",
+        family=family,
+        default_width=64 if traits.width else 0,
+        default_height=64 if traits.height else 0,
+        default_steps=min(traits.steps, 4 if makes_video or makes_sound else 8),
+        default_guidance_scale=traits.guidance_scale,
+        default_frames=9 if makes_video else 0,
+        default_frame_rate=traits.frame_rate,
+        default_duration=timedelta(seconds=1) if makes_sound else timedelta(),
+        sample_rate=16_000 if traits.sample_rate else 0,
+        most_duration=timedelta(seconds=8) if makes_sound else timedelta(),
+    )
+
+
+#: The models that are made where they are first used, and need no file and no network.
+BUILT_INS: Final[Mapping[str, Model]] = MappingProxyType(
+    {model.name: model for model in map(built_in_model, Family)}
+)
+BUILT_IN: Final = BUILT_INS[TINY_RANDOM]
+BUILT_IN_LORAS: Final[Mapping[str, Lora]] = MappingProxyType(
+    {
+        name: Lora(name=name, family=family)
+        for family in (Family.SD15, Family.SDXL)
+        for name in (f"tiny-{family}-lora",)
+    }
+)
+BUILT_IN_CONTROLNETS: Final[Mapping[str, ControlNet]] = MappingProxyType(
+    {
+        name: ControlNet(name=name, family=family)
+        for family in (Family.SD15, Family.SDXL)
+        for name in (f"tiny-{family}-controlnet",)
+    }
 )
 
 
 @dataclass(frozen=True)
-class AgreementModel:
-    """The model that tells how well an image agrees with its prompt: a CLIP."""
-
-    path: Path | None
-    """The local folder. None: it comes from the hub."""
-    hub_id: str | None
-    """The repository on the hub. None: it is a local folder."""
-    revision: str
-    """The hub revision. Empty: a local folder, which has none."""
-
-
-@dataclass(frozen=True)
 class Catalogue:
-    """The models a task may name."""
+    """The models, LoRAs and ControlNets that a task may name."""
 
     models: Mapping[str, Model]
     default: str
+    """The model of a task that names none, and wants an image. Empty: there is none."""
     agreement: AgreementModel | None = None
     """What scores images by their prompts. None: nothing does."""
+    defaults: Mapping[Mode, str] = field(default_factory=dict[Mode, str])
+    """The model of a task that names none, by what is asked of it; else it is *default*."""
+    loras: Mapping[str, Lora] = field(default_factory=dict[str, Lora])
+    controlnets: Mapping[str, ControlNet] = field(default_factory=dict[str, ControlNet])
 
-    def find(self, name: str) -> Model:
-        """Return the model of that name, or the default for an empty one; raises UnknownModel."""
-        model = self.models.get(name or self.default)
+    def find(self, name: str, *, mode: Mode | None = None) -> Model:
+        """Return the model of that name; for an empty one the default of the mode.
+
+        Raises:
+            UnknownModel: the catalogue does not have it.
+            ModelUnfit: it cannot do what the mode asks, or nothing in the catalogue can.
+        """
+        if mode is None:
+            return self._named(name or self.default)
+        if not (wanted := name or self.defaults.get(mode, self.default)):
+            raise ModelUnfit(f"no model of the catalogue can do {mode}")
+        model = self._named(wanted)
+        if mode not in model.modes:
+            able = sorted(known.name for known in self.models.values() if mode in known.modes)
+            raise ModelUnfit(
+                f"model {model.name} cannot do {mode}; these can: {', '.join(able) or 'none'}"
+            )
+        return model
+
+    def find_lora(self, name: str, *, model: Model) -> Lora:
+        """Return the LoRA of that name, for a model.
+
+        Raises UnknownModel, and ModelUnfit when it is for models of another family.
+        """
+        lora = self.loras.get(name)
+        if lora is None:
+            raise UnknownModel(name, known=self.loras, what="LoRA")
+        _check_family(f"LoRA {name}", lora.family, model)
+        return lora
+
+    def find_controlnet(self, name: str, *, model: Model) -> ControlNet:
+        """Return the ControlNet of that name. Raises as find_lora does."""
+        controlnet = self.controlnets.get(name)
+        if controlnet is None:
+            raise UnknownModel(name, known=self.controlnets, what="ControlNet")
+        _check_family(f"ControlNet {name}", controlnet.family, model)
+        return controlnet
+
+    def _named(self, name: str) -> Model:
+        model = self.models.get(name)
         if model is None:
-            raise UnknownModel(name, known=self.models.keys())
+            raise UnknownModel(name, known=self.models)
         return model
 
 
-def load_catalogue(path: Path | None) -> Catalogue:
-    """Return the catalogue of a TOML file; without a file, only the built-in tiny-random.
-
-    Raises CatalogueInvalid when the file cannot be read, or says anything that has no meaning.
-    """
-    if path is None:
-        return Catalogue(MappingProxyType({TINY_RANDOM: BUILT_IN}), default=TINY_RANDOM)
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, RecursionError, ValueError) as error:
-        raise CatalogueInvalid(f"{path}: {error}") from error
-    try:
-        return _catalogue(tree, folder=path.parent)
-    except CatalogueInvalid as error:
-        raise CatalogueInvalid(f"{path}: {error}") from error
-
-
-def _catalogue(tree: Mapping[str, object], *, folder: Path) -> Catalogue:
-    _refuse_unknown(tree, known={"default", "models", "agreement"}, place="the file")
-    tables = _table(tree.get("models", {}), place="models")
-    if not tables:
-        raise CatalogueInvalid("it has no [models.<name>]")
-    models = {
-        name: _model(name, _table(value, place=f"models.{name}"), folder=folder)
-        for name, value in tables.items()
-    }
-    return Catalogue(
-        MappingProxyType(models), default=_default(tree, models), agreement=_agreement(tree, folder)
-    )
-
-
-def _agreement(tree: Mapping[str, object], folder: Path) -> AgreementModel | None:
-    if "agreement" not in tree:
-        return None
-    table = _table(tree["agreement"], place="agreement")
-    _refuse_unknown(table, known=_SOURCE, place="agreement")
-    path, hub_id, revision = _source(table, place="agreement", folder=folder)
-    return AgreementModel(path=path, hub_id=hub_id, revision=revision)
-
-
-def _default(tree: Mapping[str, object], models: Mapping[str, Model]) -> str:
-    default = tree.get("default")
-    if default is None and len(models) == 1:
-        return next(iter(models))
-    if not isinstance(default, str) or default not in models:
-        raise CatalogueInvalid(f"default must name one of: {', '.join(sorted(models))}")
-    return default
-
-
-def _model(name: str, table: Mapping[str, object], *, folder: Path) -> Model:
-    place = f"models.{name}"
-    if not _NAME.fullmatch(name):
-        raise CatalogueInvalid(f"{place}: a name has the form {_NAME.pattern}")
-    if name == TINY_RANDOM:
-        raise CatalogueInvalid(f"{place}: this name is kept for the built-in model")
-    _refuse_unknown(table, known=_SOURCE | _DEFAULTS, place=place)
-    path, hub_id, revision = _source(table, place=place, folder=folder)
-    return Model(
-        name=name,
-        path=path,
-        hub_id=hub_id,
-        revision=revision,
-        family=_text(table, "family", form=_FAMILY, place=place),
-        default_width=_pixels(table, "width", place=place),
-        default_height=_pixels(table, "height", place=place),
-        default_steps=_whole(table, "steps", least=1, most=150, place=place),
-        default_guidance_scale=_guidance_scale(table, place=place),
-    )
-
-
-def _source(
-    table: Mapping[str, object], *, place: str, folder: Path
-) -> tuple[Path | None, str | None, str]:
-    if ("path" in table) == ("hub" in table):
-        raise CatalogueInvalid(f"{place}: give either path or hub")
-    if "path" in table:
-        if "revision" in table:
-            raise CatalogueInvalid(f"{place}.revision: a local folder has no revision")
-        return folder.absolute() / _text(table, "path", place=place), None, ""
-    if "revision" not in table:
-        raise CatalogueInvalid(f"{place}.revision: a model of the hub needs one")
-    hub_id = _text(table, "hub", form=_HUB_ID, place=place)
-    return None, hub_id, _text(table, "revision", place=place)
-
-
-def _refuse_unknown(table: Mapping[str, object], *, known: AbstractSet[str], place: str) -> None:
-    if unknown := sorted(table.keys() - known):
-        raise CatalogueInvalid(f"{place}: unknown key {unknown[0]!r}")
-
-
-def _table(value: object, *, place: str) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise CatalogueInvalid(f"{place}: must be a table")
-    return cast("dict[str, object]", value)  # the keys of TOML tables are strings
-
-
-def _text(
-    table: Mapping[str, object], key: str, *, place: str, form: re.Pattern[str] | None = None
-) -> str:
-    value = table.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise CatalogueInvalid(f"{place}.{key}: must be a text that is not empty")
-    if form is not None and not form.fullmatch(value):
-        raise CatalogueInvalid(f"{place}.{key}: has the form {form.pattern}")
-    return value
-
-
-def _pixels(table: Mapping[str, object], key: str, *, place: str) -> int:
-    value = _whole(table, key, least=64, most=2048, place=place)
-    if value % 8:
-        raise CatalogueInvalid(f"{place}.{key}: must be divisible by 8")
-    return value
-
-
-def _whole(table: Mapping[str, object], key: str, *, least: int, most: int, place: str) -> int:
-    value = table.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise CatalogueInvalid(f"{place}.{key}: must be a whole number from {least} to {most}")
-    return value
-
-
-def _guidance_scale(table: Mapping[str, object], *, place: str) -> float:
-    value = table.get("guidance_scale")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 30:
-        raise CatalogueInvalid(f"{place}.guidance_scale: must be a number from 0 to 30")
-    return float(value)
+def _check_family(what: str, family: Family, model: Model) -> None:
+    if family is not model.family:
+        raise ModelUnfit(
+            f"{what} is for models of the family {family}; {model.name} is of {model.family}"
+        )

@@ -215,6 +215,12 @@ UpToAnHour = Annotated[
     _within(timedelta(), timedelta(hours=1), wanted="0 to 3600 seconds"),
 ]
 
+UpToADay = Annotated[
+    timedelta,
+    BeforeValidator(_seconds),
+    _within(timedelta(seconds=1), timedelta(days=1), wanted="1 to 86400 seconds"),
+]
+
 RetentionDuration = Annotated[
     timedelta,
     BeforeValidator(_days),

@@ -21,10 +21,13 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsConfigDict
 
 from callsheet.runtime.brain_settings import BrainSettings
+from callsheet.runtime.control_settings import ControlSettings
 from callsheet.runtime.gateway_settings import GatewaySettings
+from callsheet.runtime.input_settings import InputSettings
 from callsheet.runtime.media_settings import MediaSettings
 from callsheet.runtime.registry_settings import RegistrySettings
 from callsheet.runtime.rooms_settings import RoomsSettings
+from callsheet.runtime.runner_settings import RunnerSettings
 from callsheet.runtime.setting_types import (
     AbsolutePath,
     ArtifactsUrl,
@@ -88,7 +91,16 @@ def _only_in_development(values: Mapping[str, object]) -> bool:
 
 
 # The last one's fields are read first: the brain's follow from the registry's.
-class Settings(BrainSettings, GatewaySettings, MediaSettings, RoomsSettings, RegistrySettings):
+class Settings(
+    BrainSettings,
+    ControlSettings,
+    GatewaySettings,
+    InputSettings,
+    MediaSettings,
+    RoomsSettings,
+    RunnerSettings,
+    RegistrySettings,
+):
     """What a process is told by its environment, checked before it does anything."""
 
     model_config = SettingsConfigDict(
@@ -144,7 +156,7 @@ class Settings(BrainSettings, GatewaySettings, MediaSettings, RoomsSettings, Reg
     models_file: AbsolutePath | None = Field(
         default=None,
         validation_alias="CALLSHEET_MODELS",
-        description="TOML catalogue of models; unset: only the built-in tiny-random.",
+        description="TOML catalogue of models; unset: the tiny built-in ones alone.",
     )
     cache_dir: AbsolutePath = Field(
         default_factory=_cache_in_state_dir,

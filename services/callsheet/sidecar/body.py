@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeAlias, cast
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from callsheet.artifacts.references import artifacts_in, unpacked
+from callsheet.artifacts.references import media_in, unpacked
 from callsheet.internal.v1.record_pb2 import EventRecord
 from callsheet.ledger.codec import parse_event
 from callsheet.ledger.delivery_model import DeliveryRecord
@@ -120,7 +120,7 @@ def _started(sequence: int, fact: EventRecord, facts: Mapping[int, bytes]) -> Ev
 def _result(story: Story) -> Json:
     succeeded = story.fact.task_succeeded
     output = unpacked(succeeded.output.SerializeToString()) if succeeded.output.type_url else None
-    artifact = next(artifacts_in(output), None) if output is not None else None
+    artifact = next(media_in(output), None) if output is not None else None
     started = story.fact.time if story.started is None else story.started.time
     return {
         "media_url": None if artifact is None else artifact.uri,

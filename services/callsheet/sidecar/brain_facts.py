@@ -8,7 +8,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from callsheet.artifacts.references import artifacts_in, unpacked
+from callsheet.artifacts.references import media_in, unpacked
 from callsheet.brain.records import (
     ArtifactWrite,
     ContextWrite,
@@ -42,6 +42,9 @@ _WORDS: Final[Mapping[str, tuple[EventName, Status]]] = MappingProxyType(
         "context_retrieved": ("context_retrieved", "processing"),
     }
 )
+
+#: The facts that say nothing of what a task is, and may be many: they stay out of the graph.
+UNTOLD: Final = frozenset({"checkpoint_saved"})
 
 #: The facts that end a task.
 FINAL_ARMS: Final = frozenset({"task_succeeded", "task_failed", "task_cancelled"})
@@ -178,7 +181,7 @@ def _model_used(output: Message) -> ModelWrite | None:
 
 
 def _artifacts(output: Message) -> Iterator[ArtifactWrite]:
-    for artifact in artifacts_in(output):
+    for artifact in media_in(output):
         yield {
             "uri": artifact.uri,
             "sha256": artifact.sha256,

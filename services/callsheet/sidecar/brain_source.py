@@ -14,7 +14,7 @@ from callsheet.ledger.graph_progress import FactKey, Gap
 from callsheet.ledger.index import Keys
 from callsheet.ledger.log import LogEntry
 from callsheet.ledger.store import Store
-from callsheet.sidecar.brain_facts import fact_of
+from callsheet.sidecar.brain_facts import UNTOLD, fact_of
 from callsheet.v1.task_event_pb2 import TaskSubmitted
 
 #: Tasks whose submissions are remembered: most facts follow the first one closely.
@@ -157,6 +157,8 @@ def _facts(
 ) -> Iterator[Fact]:
     submitted = origin.submitted
     for record in records:
+        if record.WhichOneof("fact") in UNTOLD:
+            continue
         try:
             write = fact_of(record, submitted, task_id=task_id, epoch=epoch, alone=alone)
         except Exception:  # noqa: BLE001  # what we cannot translate must not hold up all others

@@ -17,7 +17,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from callsheet.artifacts.references import artifacts_in, unpacked
+from callsheet.artifacts.references import media_in, unpacked
 from callsheet.internal.v1.record_pb2 import EventRecord
 from callsheet.ledger.codec import parse_event
 from callsheet.ledger.deliveries import NewDelivery
@@ -163,7 +163,7 @@ class MediaGate:
 def _holds_artifacts(output: AnyMessage) -> bool:
     try:
         message = unpacked(output.SerializeToString())
-        return next(artifacts_in(message), None) is not None
+        return next(media_in(message), None) is not None
     except ValueError:
         return False
 

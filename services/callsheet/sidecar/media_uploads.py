@@ -9,7 +9,7 @@ from typing import IO, Final, NamedTuple
 
 from callsheet.artifacts.errors import ArtifactNotFound, ArtifactStoreError
 from callsheet.artifacts.keys import fits, project_folder
-from callsheet.artifacts.references import artifacts_in, unpacked
+from callsheet.artifacts.references import media_in, unpacked
 from callsheet.artifacts.store import ArtifactStore
 from callsheet.ledger.media_work import MediaWork
 from callsheet.ledger.model import RegisteredMedia, Task
@@ -87,7 +87,7 @@ class MediaUploads:
         One that is refused does not keep out the others; PayloadCMS being away does.
         """
         try:
-            found = list(artifacts_in(unpacked(task.output))) if task.output else []
+            found = list(media_in(unpacked(task.output))) if task.output else []
         except ValueError as error:
             return Registration((), Trouble(str(error)))
         media: list[RegisteredMedia] = []

@@ -10,7 +10,14 @@ from tests.chaos.final_state import StoredFact
 
 #: Facts that a worker writes of its attempt.
 _OF_ATTEMPT: Final = frozenset(
-    {"attempt_failed", "attempt_returned", "context_retrieved", "task_succeeded", "task_failed"}
+    {
+        "attempt_failed",
+        "attempt_returned",
+        "context_retrieved",
+        "checkpoint_saved",
+        "task_succeeded",
+        "task_failed",
+    }
 )
 _KNOWN: Final = _OF_ATTEMPT | {
     "task_submitted",

@@ -18,7 +18,7 @@ from tests.support.sidecars import SECRET
 from tests.support.twins import places
 
 #: What a cell keeps when no task is left, beside who held which role last.
-KEPT: Final = frozenset({"log", "log:trimmed", "cursors", "epoch", "graph"})
+KEPT: Final = frozenset({"log", "log:trimmed", "cursors", "epoch", "graph", "graph:told"})
 #: Failures that the script asks for.
 FAILURES: Final = {RETRIED: 1, STOPPED: 0}
 

@@ -65,7 +65,32 @@ async def test_a_message_sent_again_is_said_once(gateway: RunningGateway) -> Non
     id_ = (await begun(gateway.http))["session_id"]
     first = await said(gateway.http, id_, "hello", message_id="m1")
     assert await said(gateway.http, id_, "hello", message_id="m1") == first
-    assert (await said(gateway.http, id_, "hello", message_id="m2"))["sequence"] == 2
+    second = await said(gateway.http, id_, "hello", message_id="m2")
+    assert second["sequence"] == 2
+    await said(gateway.http, id_, "without a name")
+    # However much was said since
+    assert await said(gateway.http, id_, "hello", message_id="m1") == first
+    assert await said(gateway.http, id_, "hello", message_id="m2") == second
+    assert await contents(gateway.http, id_) == ["hello", "hello", "without a name"]
+
+
+async def test_a_message_that_is_no_longer_kept_can_be_said_anew(gateway: RunningGateway) -> None:
+    id_ = (await begun(gateway.http))["session_id"]
+    await said(gateway.http, id_, "hello", message_id="m1")
+    long = "x" * model.CONTENT_BYTES
+    for number in range(model.MOST_BYTES // model.CONTENT_BYTES):
+        await said(gateway.http, id_, long, message_id=f"long-{number}")
+    path = f"{SESSIONS}/{id_}"
+    first = (await gateway.http.get(path)).json()["first_sequence"]
+    assert first > 1
+    assert (await said(gateway.http, id_, "hello", message_id="m1"))["sequence"] == 10
+    # And of what is not kept no id is either
+    session = (await gateway.http.get(path)).json()
+    kept = session["sequence"] - session["first_sequence"] + 1
+    ids = f"callsheet:{{{gateway.settings.cell}}}:conversations:of:{id_}:ids"
+    assert await gateway.gateway.beside.sessions.command("HLEN", ids) == kept
+    assert (await gateway.http.delete(path)).status_code == 204
+    assert await gateway.gateway.beside.sessions.command("EXISTS", ids) == 0
 
 
 async def test_what_is_known_is_not_sent_again(gateway: RunningGateway) -> None:

@@ -235,7 +235,9 @@ async def test_one_project_does_not_take_all_the_tasks_that_may_be_watched(
             for _ in range(2):
                 await greedy.join(f"task:{await gateway.plane.client.submit()}")
             room = f"task:{await gateway.plane.client.submit()}"
-            assert (await greedy.refused("JOIN", room=room))["reason"] == "TASKS_EXHAUSTED"
+            told = await greedy.refused("JOIN", room=room)
+            assert (told["reason"], told["retry_after"]) == ("PROJECT_TASKS_EXHAUSTED", 10)
+            assert "2 tasks of the project" in told["message"]
             await other.join(f"task:{await newcomer.submit()}")
 
 

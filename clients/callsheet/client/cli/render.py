@@ -227,7 +227,7 @@ def event_text(event: task_event_pb2.TaskEvent) -> str:
         case "task_succeeded":
             source = event.task_succeeded.reused_from
             return f"succeeded with the output of task {source}" if source else "succeeded"
-        case "context_retrieved" | "media_registered":
+        case "context_retrieved" | "checkpoint_saved" | "media_registered":
             return _note_text(event)
         case "task_failed":
             return f"failed: {_failure_text(event.task_failed.failure)}"
@@ -276,6 +276,9 @@ def _quality_text(quality: task_pb2.Quality) -> str:
 def _note_text(event: task_event_pb2.TaskEvent) -> str:
     if event.HasField("media_registered"):
         return f"the media library has {len(event.media_registered.media)} of its artifacts"
+    if event.HasField("checkpoint_saved"):
+        checkpoint = event.checkpoint_saved.checkpoint
+        return f"saved behind step {checkpoint.step} of {checkpoint.of}"
     context = event.context_retrieved.context
     known, similar = len(context.knowledge), len(context.similar_tasks)
     return f"was given what is known: {known} of the project, {similar} similar tasks"

@@ -149,12 +149,16 @@ class FakePlane:
                 f"the ledger's epoch is {record.task.epoch}, not {request.epoch}",
                 reason="EPOCH_CHANGED",
             )
-        if request.after_sequence > record.task.sequence:
-            raise OutOfRange(
-                f"the task has {record.task.sequence} facts, not {request.after_sequence}",
-                reason="SEQUENCE_AHEAD",
-            )
+        _check_sequence(record, request.after_sequence)
         return record.events(after_sequence=request.after_sequence)
+
+    def facts(
+        self, request: task_service_pb2.ListTaskEventsRequest
+    ) -> Sequence[task_event_pb2.TaskEvent]:
+        """Return the facts of a task after a sequence."""
+        record = self.find(request.task_id)
+        _check_sequence(record, request.after_sequence)
+        return record.facts(after_sequence=request.after_sequence)
 
     def watch_many(
         self, request: task_service_pb2.WatchTasksRequest
@@ -291,6 +295,14 @@ class FakePlane:
                 reason="PROJECT_NOT_FOUND",
                 metadata={"project": project},
             )
+
+
+def _check_sequence(record: FakeTask, after_sequence: int) -> None:
+    if after_sequence > record.task.sequence:
+        raise OutOfRange(
+            f"the task has {record.task.sequence} facts, not {after_sequence}",
+            reason="SEQUENCE_AHEAD",
+        )
 
 
 async def _run(record: FakeTask, script: Sequence[Step]) -> None:

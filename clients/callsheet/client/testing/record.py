@@ -175,9 +175,13 @@ class FakeTask:
         """Belong to another epoch from now on."""
         self.task.epoch = epoch
 
+    def facts(self, *, after_sequence: int) -> list[task_event_pb2.TaskEvent]:
+        """Return the facts after a sequence, oldest first."""
+        facts = (event for event in self.log if not is_signal(event))
+        return [event for event in facts if event.sequence > after_sequence]
+
     def _past(self, after_sequence: int) -> list[task_event_pb2.TaskEvent]:
-        facts = [event for event in self.log if not is_signal(event)]
-        past = [event for event in facts if event.sequence > after_sequence]
+        past = self.facts(after_sequence=after_sequence)
         if self.log and is_signal(self.log[-1]):
             past.append(self.log[-1])
         return past

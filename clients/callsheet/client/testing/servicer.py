@@ -76,6 +76,14 @@ class FakeTaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         except CallError as error:
             await abort(context, error)
 
+    async def ListTaskEvents(
+        self, request: task_service_pb2.ListTaskEventsRequest, context: Context
+    ) -> task_service_pb2.ListTaskEventsResponse:
+        async def produce() -> task_service_pb2.ListTaskEventsResponse:
+            return task_service_pb2.ListTaskEventsResponse(events=self._plane.facts(request))
+
+        return await self._wire.answer(context, request, produce, method="ListTaskEvents")
+
     async def WatchTasks(
         self, request: task_service_pb2.WatchTasksRequest, context: Context
     ) -> AsyncIterator[task_service_pb2.WatchTasksResponse]:

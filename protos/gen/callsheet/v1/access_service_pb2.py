@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!callsheet/v1/access_service.proto\x12\x0c\x63\x61llsheet.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x15\n\x13GetPrincipalRequest\"B\n\x14GetPrincipalResponse\x12*\n\tprincipal\x18\x01 \x01(\x0b\x32\x17.callsheet.v1.Principal\"\x81\x01\n\tPrincipal\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x10\n\x08projects\x18\x02 \x03(\t\x12!\n\x05roles\x18\x03 \x03(\x0e\x32\x12.callsheet.v1.Role\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd3\x01\n\x13\x43reateTicketRequest\x12\x41\n\x0ctime_to_live\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\xc0\xd1\x02\x32\x02\x08\x01\x12\x36\n\x05roles\x18\x02 \x03(\x0e\x32\x12.callsheet.v1.RoleB\x13\xbaH\x10\x92\x01\r\x10\x08\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x41\n\x08projects\x18\x03 \x03(\tB/\xbaH,\x92\x01)\x10\x10\x18\x01\"#r!\x10\x01\x18@2\x1b^[a-zA-Z0-9][a-zA-Z0-9_-]*$\"W\n\x14\x43reateTicketResponse\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*N\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SUBMIT\x10\x01\x12\r\n\tROLE_READ\x10\x02\x12\x10\n\x0cROLE_OPERATE\x10\x03\x32\xc7\x01\n\rAccessService\x12Z\n\x0cGetPrincipal\x12!.callsheet.v1.GetPrincipalRequest\x1a\".callsheet.v1.GetPrincipalResponse\"\x03\x90\x02\x01\x12Z\n\x0c\x43reateTicket\x12!.callsheet.v1.CreateTicketRequest\x1a\".callsheet.v1.CreateTicketResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!callsheet/v1/access_service.proto\x12\x0c\x63\x61llsheet.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x15\n\x13GetPrincipalRequest\"B\n\x14GetPrincipalResponse\x12*\n\tprincipal\x18\x01 \x01(\x0b\x32\x17.callsheet.v1.Principal\"\xe5\x01\n\tPrincipal\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x10\n\x08projects\x18\x02 \x03(\t\x12!\n\x05roles\x18\x03 \x03(\x0e\x32\x12.callsheet.v1.Role\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10renewal_end_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\ttime_left\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x97\x02\n\x13\x43reateTicketRequest\x12\x41\n\x0ctime_to_live\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\xc0\xd1\x02\x32\x02\x08\x01\x12\x36\n\x05roles\x18\x02 \x03(\x0e\x32\x12.callsheet.v1.RoleB\x13\xbaH\x10\x92\x01\r\x10\x08\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x41\n\x08projects\x18\x03 \x03(\tB/\xbaH,\x92\x01)\x10\x10\x18\x01\"#r!\x10\x01\x18@2\x1b^[a-zA-Z0-9][a-zA-Z0-9_-]*$\x12\x42\n\rrenewable_for\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\xc0\xd1\x02\x32\x02\x08\x01\"W\n\x14\x43reateTicketResponse\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x12RenewTicketRequest\x12\x41\n\x0ctime_to_live\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\xc0\xd1\x02\x32\x02\x08\x01\"V\n\x13RenewTicketResponse\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x15\n\x13RevokeTicketRequest\"\x16\n\x14RevokeTicketResponse*N\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SUBMIT\x10\x01\x12\r\n\tROLE_READ\x10\x02\x12\x10\n\x0cROLE_OPERATE\x10\x03\x32\xfc\x02\n\rAccessService\x12Z\n\x0cGetPrincipal\x12!.callsheet.v1.GetPrincipalRequest\x1a\".callsheet.v1.GetPrincipalResponse\"\x03\x90\x02\x01\x12Z\n\x0c\x43reateTicket\x12!.callsheet.v1.CreateTicketRequest\x1a\".callsheet.v1.CreateTicketResponse\"\x03\x90\x02\x02\x12W\n\x0bRenewTicket\x12 .callsheet.v1.RenewTicketRequest\x1a!.callsheet.v1.RenewTicketResponse\"\x03\x90\x02\x02\x12Z\n\x0cRevokeTicket\x12!.callsheet.v1.RevokeTicketRequest\x1a\".callsheet.v1.RevokeTicketResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,22 +40,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATETICKETREQUEST'].fields_by_name['roles']._serialized_options = b'\272H\020\222\001\r\020\010\030\001\"\007\202\001\004\020\001 \000'
   _globals['_CREATETICKETREQUEST'].fields_by_name['projects']._loaded_options = None
   _globals['_CREATETICKETREQUEST'].fields_by_name['projects']._serialized_options = b'\272H,\222\001)\020\020\030\001\"#r!\020\001\030@2\033^[a-zA-Z0-9][a-zA-Z0-9_-]*$'
+  _globals['_CREATETICKETREQUEST'].fields_by_name['renewable_for']._loaded_options = None
+  _globals['_CREATETICKETREQUEST'].fields_by_name['renewable_for']._serialized_options = b'\272H\r\252\001\n\"\004\010\300\321\0022\002\010\001'
+  _globals['_RENEWTICKETREQUEST'].fields_by_name['time_to_live']._loaded_options = None
+  _globals['_RENEWTICKETREQUEST'].fields_by_name['time_to_live']._serialized_options = b'\272H\r\252\001\n\"\004\010\300\321\0022\002\010\001'
   _globals['_ACCESSSERVICE'].methods_by_name['GetPrincipal']._loaded_options = None
   _globals['_ACCESSSERVICE'].methods_by_name['GetPrincipal']._serialized_options = b'\220\002\001'
   _globals['_ACCESSSERVICE'].methods_by_name['CreateTicket']._loaded_options = None
   _globals['_ACCESSSERVICE'].methods_by_name['CreateTicket']._serialized_options = b'\220\002\002'
-  _globals['_ROLE']._serialized_start=671
-  _globals['_ROLE']._serialized_end=749
+  _globals['_ACCESSSERVICE'].methods_by_name['RenewTicket']._loaded_options = None
+  _globals['_ACCESSSERVICE'].methods_by_name['RenewTicket']._serialized_options = b'\220\002\002'
+  _globals['_ACCESSSERVICE'].methods_by_name['RevokeTicket']._loaded_options = None
+  _globals['_ACCESSSERVICE'].methods_by_name['RevokeTicket']._serialized_options = b'\220\002\002'
+  _globals['_ROLE']._serialized_start=1063
+  _globals['_ROLE']._serialized_end=1141
   _globals['_GETPRINCIPALREQUEST']._serialized_start=145
   _globals['_GETPRINCIPALREQUEST']._serialized_end=166
   _globals['_GETPRINCIPALRESPONSE']._serialized_start=168
   _globals['_GETPRINCIPALRESPONSE']._serialized_end=234
   _globals['_PRINCIPAL']._serialized_start=237
-  _globals['_PRINCIPAL']._serialized_end=366
-  _globals['_CREATETICKETREQUEST']._serialized_start=369
-  _globals['_CREATETICKETREQUEST']._serialized_end=580
-  _globals['_CREATETICKETRESPONSE']._serialized_start=582
-  _globals['_CREATETICKETRESPONSE']._serialized_end=669
-  _globals['_ACCESSSERVICE']._serialized_start=752
-  _globals['_ACCESSSERVICE']._serialized_end=951
+  _globals['_PRINCIPAL']._serialized_end=466
+  _globals['_CREATETICKETREQUEST']._serialized_start=469
+  _globals['_CREATETICKETREQUEST']._serialized_end=748
+  _globals['_CREATETICKETRESPONSE']._serialized_start=750
+  _globals['_CREATETICKETRESPONSE']._serialized_end=837
+  _globals['_RENEWTICKETREQUEST']._serialized_start=839
+  _globals['_RENEWTICKETREQUEST']._serialized_end=926
+  _globals['_RENEWTICKETRESPONSE']._serialized_start=928
+  _globals['_RENEWTICKETRESPONSE']._serialized_end=1014
+  _globals['_REVOKETICKETREQUEST']._serialized_start=1016
+  _globals['_REVOKETICKETREQUEST']._serialized_end=1037
+  _globals['_REVOKETICKETRESPONSE']._serialized_start=1039
+  _globals['_REVOKETICKETRESPONSE']._serialized_end=1061
+  _globals['_ACCESSSERVICE']._serialized_start=1144
+  _globals['_ACCESSSERVICE']._serialized_end=1524
 # @@protoc_insertion_point(module_scope)

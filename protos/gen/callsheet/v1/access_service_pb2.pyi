@@ -95,6 +95,8 @@ class Principal(message.Message):
     PROJECTS_FIELD_NUMBER: builtins.int
     ROLES_FIELD_NUMBER: builtins.int
     EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    RENEWAL_END_TIME_FIELD_NUMBER: builtins.int
+    TIME_LEFT_FIELD_NUMBER: builtins.int
     key_id: builtins.str
     """The id of the key, or of the key the ticket was made with."""
     @builtins.property
@@ -109,6 +111,16 @@ class Principal(message.Message):
     def expire_time(self) -> timestamp_pb2.Timestamp:
         """When the ticket expires. Unset: it is a key."""
 
+    @builtins.property
+    def renewal_end_time(self) -> timestamp_pb2.Timestamp:
+        """When the renewals of the ticket end: none that is made of it is good for longer. Unset: it cannot be renewed."""
+
+    @builtins.property
+    def time_left(self) -> duration_pb2.Duration:
+        """How long the ticket was still good for, by the ledger's clock, when it was looked at: at most two seconds
+        before the answer. Unset: it is a key.
+        """
+
     def __init__(
         self,
         *,
@@ -116,10 +128,12 @@ class Principal(message.Message):
         projects: abc.Iterable[builtins.str] | None = ...,
         roles: abc.Iterable[Role.ValueType] | None = ...,
         expire_time: timestamp_pb2.Timestamp | None = ...,
+        renewal_end_time: timestamp_pb2.Timestamp | None = ...,
+        time_left: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["expire_time", b"expire_time", "renewal_end_time", b"renewal_end_time", "time_left", b"time_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["expire_time", b"expire_time", "key_id", b"key_id", "projects", b"projects", "roles", b"roles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["expire_time", b"expire_time", "key_id", b"key_id", "projects", b"projects", "renewal_end_time", b"renewal_end_time", "roles", b"roles", "time_left", b"time_left"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -132,6 +146,7 @@ class CreateTicketRequest(message.Message):
     TIME_TO_LIVE_FIELD_NUMBER: builtins.int
     ROLES_FIELD_NUMBER: builtins.int
     PROJECTS_FIELD_NUMBER: builtins.int
+    RENEWABLE_FOR_FIELD_NUMBER: builtins.int
     @builtins.property
     def time_to_live(self) -> duration_pb2.Duration:
         """How long the ticket is good for: 1 second to 12 hours. Unset: 1 hour."""
@@ -144,16 +159,23 @@ class CreateTicketRequest(message.Message):
     def projects(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """The projects the ticket is for. Empty: those of the key."""
 
+    @builtins.property
+    def renewable_for(self) -> duration_pb2.Duration:
+        """For how long the ticket can be renewed, again and again: 1 second to 12 hours from now. Neither it nor any
+        that is made of it is good for longer. Unset: it cannot be renewed.
+        """
+
     def __init__(
         self,
         *,
         time_to_live: duration_pb2.Duration | None = ...,
         roles: abc.Iterable[Role.ValueType] | None = ...,
         projects: abc.Iterable[builtins.str] | None = ...,
+        renewable_for: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["time_to_live", b"time_to_live"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["renewable_for", b"renewable_for", "time_to_live", b"time_to_live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["projects", b"projects", "roles", b"roles", "time_to_live", b"time_to_live"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["projects", b"projects", "renewable_for", b"renewable_for", "roles", b"roles", "time_to_live", b"time_to_live"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -180,5 +202,83 @@ class CreateTicketResponse(message.Message):
     _HasFieldArgType: _TypeAlias = typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["expire_time", b"expire_time", "ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class RenewTicketRequest(message.Message):
+    """The request of RenewTicket."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TIME_TO_LIVE_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def time_to_live(self) -> duration_pb2.Duration:
+        """How long the new ticket is good for: 1 second to 12 hours. Unset: 1 hour."""
+
+    def __init__(
+        self,
+        *,
+        time_to_live: duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["time_to_live", b"time_to_live"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["time_to_live", b"time_to_live"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class RenewTicketResponse(message.Message):
+    """The response of RenewTicket."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TICKET_FIELD_NUMBER: builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    ticket: builtins.str
+    """The new ticket."""
+    @builtins.property
+    def expire_time(self) -> timestamp_pb2.Timestamp:
+        """When it expires."""
+
+    def __init__(
+        self,
+        *,
+        ticket: builtins.str = ...,
+        expire_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["expire_time", b"expire_time", "ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class RevokeTicketRequest(message.Message):
+    """The request of RevokeTicket."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class RevokeTicketResponse(message.Message):
+    """The response of RevokeTicket."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -45,6 +45,16 @@ class AccessServiceStub:
                 request_serializer=callsheet_dot_v1_dot_access__service__pb2.CreateTicketRequest.SerializeToString,
                 response_deserializer=callsheet_dot_v1_dot_access__service__pb2.CreateTicketResponse.FromString,
                 _registered_method=True)
+        self.RenewTicket = channel.unary_unary(
+                '/callsheet.v1.AccessService/RenewTicket',
+                request_serializer=callsheet_dot_v1_dot_access__service__pb2.RenewTicketRequest.SerializeToString,
+                response_deserializer=callsheet_dot_v1_dot_access__service__pb2.RenewTicketResponse.FromString,
+                _registered_method=True)
+        self.RevokeTicket = channel.unary_unary(
+                '/callsheet.v1.AccessService/RevokeTicket',
+                request_serializer=callsheet_dot_v1_dot_access__service__pb2.RevokeTicketRequest.SerializeToString,
+                response_deserializer=callsheet_dot_v1_dot_access__service__pb2.RevokeTicketResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer:
@@ -61,9 +71,31 @@ class AccessServiceServicer:
     def CreateTicket(self, request, context):
         """Make a ticket: a short text that is sent like a key, and allows a part of what the key allows, for a while.
 
-        It is for places where a key must not be, such as a browser. Nothing of it is kept: it ends by itself, or
-        when its key is revoked, and what was streamed to it ends then too. PERMISSION_DENIED: the call was made with
-        a ticket, or the key has no such role. NOT_FOUND: the key has no such project. Needs no role.
+        It is for places where a key must not be, such as a browser. It allows at most what its key allows, then and
+        whenever it is used: of roles and projects that are named, those that the key still has. Nothing of it is
+        kept: it ends by itself, when it is revoked, or when its key is, and what was streamed to it ends then too.
+        PERMISSION_DENIED: the call was made with a ticket, or the key has no such role. NOT_FOUND: the key has no
+        such project. Needs no role.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewTicket(self, request, context):
+        """Make another ticket of the one that makes the call: it allows the same, from now on, until the renewals end.
+
+        The one before it goes on until its own time is over. PERMISSION_DENIED: the call was made with a key.
+        FAILED_PRECONDITION: the ticket was made without renewals. Needs no role.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeTicket(self, request, context):
+        """Give up the ticket that makes the call, and with it all that were made of it by renewal, or of which it was.
+
+        Within seconds they are refused with UNAUTHENTICATED, and what was streamed to them ends. PERMISSION_DENIED:
+        the call was made with a key. Needs no role.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,6 +113,16 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.CreateTicket,
                     request_deserializer=callsheet_dot_v1_dot_access__service__pb2.CreateTicketRequest.FromString,
                     response_serializer=callsheet_dot_v1_dot_access__service__pb2.CreateTicketResponse.SerializeToString,
+            ),
+            'RenewTicket': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewTicket,
+                    request_deserializer=callsheet_dot_v1_dot_access__service__pb2.RenewTicketRequest.FromString,
+                    response_serializer=callsheet_dot_v1_dot_access__service__pb2.RenewTicketResponse.SerializeToString,
+            ),
+            'RevokeTicket': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeTicket,
+                    request_deserializer=callsheet_dot_v1_dot_access__service__pb2.RevokeTicketRequest.FromString,
+                    response_serializer=callsheet_dot_v1_dot_access__service__pb2.RevokeTicketResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +180,60 @@ class AccessService:
             '/callsheet.v1.AccessService/CreateTicket',
             callsheet_dot_v1_dot_access__service__pb2.CreateTicketRequest.SerializeToString,
             callsheet_dot_v1_dot_access__service__pb2.CreateTicketResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewTicket(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/callsheet.v1.AccessService/RenewTicket',
+            callsheet_dot_v1_dot_access__service__pb2.RenewTicketRequest.SerializeToString,
+            callsheet_dot_v1_dot_access__service__pb2.RenewTicketResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeTicket(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/callsheet.v1.AccessService/RevokeTicket',
+            callsheet_dot_v1_dot_access__service__pb2.RevokeTicketRequest.SerializeToString,
+            callsheet_dot_v1_dot_access__service__pb2.RevokeTicketResponse.FromString,
             options,
             channel_credentials,
             insecure,

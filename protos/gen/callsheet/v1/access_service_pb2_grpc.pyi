@@ -38,9 +38,23 @@ class AccessServiceStub:
     CreateTicket: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.CreateTicketRequest, _access_service_pb2.CreateTicketResponse]
     """Make a ticket: a short text that is sent like a key, and allows a part of what the key allows, for a while.
 
-    It is for places where a key must not be, such as a browser. Nothing of it is kept: it ends by itself, or
-    when its key is revoked, and what was streamed to it ends then too. PERMISSION_DENIED: the call was made with
-    a ticket, or the key has no such role. NOT_FOUND: the key has no such project. Needs no role.
+    It is for places where a key must not be, such as a browser. It allows at most what its key allows, then and
+    whenever it is used: of roles and projects that are named, those that the key still has. Nothing of it is
+    kept: it ends by itself, when it is revoked, or when its key is, and what was streamed to it ends then too.
+    PERMISSION_DENIED: the call was made with a ticket, or the key has no such role. NOT_FOUND: the key has no
+    such project. Needs no role.
+    """
+    RenewTicket: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.RenewTicketRequest, _access_service_pb2.RenewTicketResponse]
+    """Make another ticket of the one that makes the call: it allows the same, from now on, until the renewals end.
+
+    The one before it goes on until its own time is over. PERMISSION_DENIED: the call was made with a key.
+    FAILED_PRECONDITION: the ticket was made without renewals. Needs no role.
+    """
+    RevokeTicket: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.RevokeTicketRequest, _access_service_pb2.RevokeTicketResponse]
+    """Give up the ticket that makes the call, and with it all that were made of it by renewal, or of which it was.
+
+    Within seconds they are refused with UNAUTHENTICATED, and what was streamed to them ends. PERMISSION_DENIED:
+    the call was made with a key. Needs no role.
     """
 
 @_typing.type_check_only
@@ -53,9 +67,23 @@ class AccessServiceAsyncStub(AccessServiceStub):
     CreateTicket: _aio.UnaryUnaryMultiCallable[_access_service_pb2.CreateTicketRequest, _access_service_pb2.CreateTicketResponse]  # type: ignore[assignment]
     """Make a ticket: a short text that is sent like a key, and allows a part of what the key allows, for a while.
 
-    It is for places where a key must not be, such as a browser. Nothing of it is kept: it ends by itself, or
-    when its key is revoked, and what was streamed to it ends then too. PERMISSION_DENIED: the call was made with
-    a ticket, or the key has no such role. NOT_FOUND: the key has no such project. Needs no role.
+    It is for places where a key must not be, such as a browser. It allows at most what its key allows, then and
+    whenever it is used: of roles and projects that are named, those that the key still has. Nothing of it is
+    kept: it ends by itself, when it is revoked, or when its key is, and what was streamed to it ends then too.
+    PERMISSION_DENIED: the call was made with a ticket, or the key has no such role. NOT_FOUND: the key has no
+    such project. Needs no role.
+    """
+    RenewTicket: _aio.UnaryUnaryMultiCallable[_access_service_pb2.RenewTicketRequest, _access_service_pb2.RenewTicketResponse]  # type: ignore[assignment]
+    """Make another ticket of the one that makes the call: it allows the same, from now on, until the renewals end.
+
+    The one before it goes on until its own time is over. PERMISSION_DENIED: the call was made with a key.
+    FAILED_PRECONDITION: the ticket was made without renewals. Needs no role.
+    """
+    RevokeTicket: _aio.UnaryUnaryMultiCallable[_access_service_pb2.RevokeTicketRequest, _access_service_pb2.RevokeTicketResponse]  # type: ignore[assignment]
+    """Give up the ticket that makes the call, and with it all that were made of it by renewal, or of which it was.
+
+    Within seconds they are refused with UNAUTHENTICATED, and what was streamed to them ends. PERMISSION_DENIED:
+    the call was made with a key. Needs no role.
     """
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -77,9 +105,35 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_access_service_pb2.CreateTicketResponse, _abc.Awaitable[_access_service_pb2.CreateTicketResponse]]:
         """Make a ticket: a short text that is sent like a key, and allows a part of what the key allows, for a while.
 
-        It is for places where a key must not be, such as a browser. Nothing of it is kept: it ends by itself, or
-        when its key is revoked, and what was streamed to it ends then too. PERMISSION_DENIED: the call was made with
-        a ticket, or the key has no such role. NOT_FOUND: the key has no such project. Needs no role.
+        It is for places where a key must not be, such as a browser. It allows at most what its key allows, then and
+        whenever it is used: of roles and projects that are named, those that the key still has. Nothing of it is
+        kept: it ends by itself, when it is revoked, or when its key is, and what was streamed to it ends then too.
+        PERMISSION_DENIED: the call was made with a ticket, or the key has no such role. NOT_FOUND: the key has no
+        such project. Needs no role.
+        """
+
+    @_abc_1.abstractmethod
+    def RenewTicket(
+        self,
+        request: _access_service_pb2.RenewTicketRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.RenewTicketResponse, _abc.Awaitable[_access_service_pb2.RenewTicketResponse]]:
+        """Make another ticket of the one that makes the call: it allows the same, from now on, until the renewals end.
+
+        The one before it goes on until its own time is over. PERMISSION_DENIED: the call was made with a key.
+        FAILED_PRECONDITION: the ticket was made without renewals. Needs no role.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeTicket(
+        self,
+        request: _access_service_pb2.RevokeTicketRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.RevokeTicketResponse, _abc.Awaitable[_access_service_pb2.RevokeTicketResponse]]:
+        """Give up the ticket that makes the call, and with it all that were made of it by renewal, or of which it was.
+
+        Within seconds they are refused with UNAUTHENTICATED, and what was streamed to them ends. PERMISSION_DENIED:
+        the call was made with a key. Needs no role.
         """
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

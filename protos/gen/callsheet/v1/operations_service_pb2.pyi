@@ -899,12 +899,17 @@ class ListLogReadersRequest(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
+    TASK_ID_FIELD_NUMBER: builtins.int
+    task_id: builtins.str
+    """Also tell how far each reader is with this Task: a UUID. Empty: only how far it is."""
     def __init__(
         self,
+        *,
+        task_id: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -939,6 +944,7 @@ class LogReader(message.Message):
     NAME_FIELD_NUMBER: builtins.int
     LAG_FIELD_NUMBER: builtins.int
     IS_HELD_FIELD_NUMBER: builtins.int
+    TASK_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The reader's name, such as sidecar or brain."""
     is_held: builtins.bool
@@ -947,16 +953,53 @@ class LogReader(message.Message):
     def lag(self) -> duration_pb2.Duration:
         """How long the first fact that it has not read has been in the log. Zero: it has read them all."""
 
+    @builtins.property
+    def task(self) -> TaskReading:
+        """How far it is with the Task that was asked about. Unset: none was."""
+
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         lag: duration_pb2.Duration | None = ...,
         is_held: builtins.bool = ...,
+        task: TaskReading | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["lag", b"lag"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["lag", b"lag", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["is_held", b"is_held", "lag", b"lag", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["is_held", b"is_held", "lag", b"lag", "name", b"name", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TaskReading(message.Message):
+    """How far a durable reader of the log is with one Task."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    IS_DONE_FIELD_NUMBER: builtins.int
+    DONE_TIME_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    is_done: builtins.bool
+    """Whether it has done what it does with the Task's latest fact: the brain was told of it, say."""
+    refusal: builtins.str
+    """Why the Task's latest fact was given up. Empty: it was not."""
+    @builtins.property
+    def done_time(self) -> timestamp_pb2.Timestamp:
+        """When it had, by the ledger's clock, to half a second. Unset: it has not, it is no longer known, or this reader
+        does not keep it.
+        """
+
+    def __init__(
+        self,
+        *,
+        is_done: builtins.bool = ...,
+        done_time: timestamp_pb2.Timestamp | None = ...,
+        refusal: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["done_time", b"done_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["done_time", b"done_time", "is_done", b"is_done", "refusal", b"refusal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -168,7 +168,8 @@ class OperationsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListLogReaders(self, request, context):
-        """List the durable readers of the log, by name: what sends webhooks, and what tells the brain.
+        """List the durable readers of the log, by name: what sends webhooks, and what tells the brain. A Task of another
+        project is NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

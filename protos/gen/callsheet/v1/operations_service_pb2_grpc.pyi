@@ -69,7 +69,9 @@ class OperationsServiceStub:
     It is counted from the log, seconds behind it. NOT_FOUND: the key has no such project.
     """
     ListLogReaders: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ListLogReadersRequest, _operations_service_pb2.ListLogReadersResponse]
-    """List the durable readers of the log, by name: what sends webhooks, and what tells the brain."""
+    """List the durable readers of the log, by name: what sends webhooks, and what tells the brain. A Task of another
+    project is NOT_FOUND.
+    """
     ListDeliveries: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ListDeliveriesRequest, _operations_service_pb2.ListDeliveriesResponse]
     """List webhook deliveries: of a Task, oldest first, or of a project, newest first.
 
@@ -124,7 +126,9 @@ class OperationsServiceAsyncStub(OperationsServiceStub):
     It is counted from the log, seconds behind it. NOT_FOUND: the key has no such project.
     """
     ListLogReaders: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListLogReadersRequest, _operations_service_pb2.ListLogReadersResponse]  # type: ignore[assignment]
-    """List the durable readers of the log, by name: what sends webhooks, and what tells the brain."""
+    """List the durable readers of the log, by name: what sends webhooks, and what tells the brain. A Task of another
+    project is NOT_FOUND.
+    """
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListDeliveriesRequest, _operations_service_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
     """List webhook deliveries: of a Task, oldest first, or of a project, newest first.
 
@@ -230,7 +234,9 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_service_pb2.ListLogReadersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_service_pb2.ListLogReadersResponse, _abc.Awaitable[_operations_service_pb2.ListLogReadersResponse]]:
-        """List the durable readers of the log, by name: what sends webhooks, and what tells the brain."""
+        """List the durable readers of the log, by name: what sends webhooks, and what tells the brain. A Task of another
+        project is NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListDeliveries(

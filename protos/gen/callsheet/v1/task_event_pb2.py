@@ -29,7 +29,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x61llsheet/v1/task_event.proto\x12\x0c\x63\x61llsheet.v1\x1a\x17\x63\x61llsheet/v1/task.proto\x1a\x1c\x63\x61llsheet/v1/task_spec.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x05\n\tTaskEvent\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x0etask_submitted\x18\n \x01(\x0b\x32\x1b.callsheet.v1.TaskSubmittedH\x00\x12\x37\n\x0f\x61ttempt_started\x18\x0b \x01(\x0b\x32\x1c.callsheet.v1.AttemptStartedH\x00\x12\x35\n\x0e\x61ttempt_failed\x18\x0c \x01(\x0b\x32\x1b.callsheet.v1.AttemptFailedH\x00\x12\x39\n\x10\x61ttempt_returned\x18\r \x01(\x0b\x32\x1d.callsheet.v1.AttemptReturnedH\x00\x12\x39\n\x10\x63\x61ncel_requested\x18\x0e \x01(\x0b\x32\x1d.callsheet.v1.CancelRequestedH\x00\x12\x35\n\x0etask_succeeded\x18\x0f \x01(\x0b\x32\x1b.callsheet.v1.TaskSucceededH\x00\x12/\n\x0btask_failed\x18\x10 \x01(\x0b\x32\x18.callsheet.v1.TaskFailedH\x00\x12\x35\n\x0etask_cancelled\x18\x11 \x01(\x0b\x32\x1b.callsheet.v1.TaskCancelledH\x00\x12\x39\n\x10media_registered\x18\x12 \x01(\x0b\x32\x1d.callsheet.v1.MediaRegisteredH\x00\x12;\n\x11\x63ontext_retrieved\x18\x13 \x01(\x0b\x32\x1e.callsheet.v1.ContextRetrievedH\x00\x12*\n\x08progress\x18\x1e \x01(\x0b\x32\x16.callsheet.v1.ProgressH\x00\x42\x07\n\x05\x65vent\"\xf0\x03\n\rTaskSubmitted\x12\x0f\n\x07project\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.callsheet.v1.TaskSpec\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\r\x12\x14\n\x0cmax_attempts\x18\x05 \x01(\r\x12-\n\ntime_limit\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05\x64\x65lay\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0c\x65xpire_after\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x08\x63\x61llback\x18\t \x01(\x0b\x32\x16.callsheet.v1.Callback\x12;\n\x08metadata\x18\n \x03(\x0b\x32).callsheet.v1.TaskSubmitted.MetadataEntry\x12\x14\n\x0ctrace_parent\x18\x0b \x01(\t\x12\x10\n\x08retry_of\x18\x0c \x01(\t\x12\'\n\x05reuse\x18\r \x01(\x0b\x32\x18.callsheet.v1.ReuseTerms\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\nReuseTerms\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06models\x18\x03 \x03(\x0b\x32\x19.callsheet.v1.PinnedModel\"<\n\x0bPinnedModel\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\"k\n\x0e\x41ttemptStarted\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x07\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\rAttemptFailed\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12&\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.callsheet.v1.Failure\"2\n\x0f\x41ttemptReturned\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"!\n\x0f\x43\x61ncelRequested\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xa7\x01\n\rTaskSucceeded\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12$\n\x06output\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\"\n\x05usage\x18\x03 \x01(\x0b\x32\x13.callsheet.v1.Usage\x12&\n\x07quality\x18\x04 \x01(\x0b\x32\x15.callsheet.v1.Quality\x12\x13\n\x0breused_from\x18\x05 \x01(\t\"E\n\nTaskFailed\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12&\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.callsheet.v1.Failure\"\x1f\n\rTaskCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\"?\n\x0fMediaRegistered\x12,\n\x05media\x18\x01 \x03(\x0b\x32\x1d.callsheet.v1.RegisteredMedia\"O\n\x10\x43ontextRetrieved\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12*\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x19.callsheet.v1.TaskContextb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x61llsheet/v1/task_event.proto\x12\x0c\x63\x61llsheet.v1\x1a\x17\x63\x61llsheet/v1/task.proto\x1a\x1c\x63\x61llsheet/v1/task_spec.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x06\n\tTaskEvent\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x0etask_submitted\x18\n \x01(\x0b\x32\x1b.callsheet.v1.TaskSubmittedH\x00\x12\x37\n\x0f\x61ttempt_started\x18\x0b \x01(\x0b\x32\x1c.callsheet.v1.AttemptStartedH\x00\x12\x35\n\x0e\x61ttempt_failed\x18\x0c \x01(\x0b\x32\x1b.callsheet.v1.AttemptFailedH\x00\x12\x39\n\x10\x61ttempt_returned\x18\r \x01(\x0b\x32\x1d.callsheet.v1.AttemptReturnedH\x00\x12\x39\n\x10\x63\x61ncel_requested\x18\x0e \x01(\x0b\x32\x1d.callsheet.v1.CancelRequestedH\x00\x12\x35\n\x0etask_succeeded\x18\x0f \x01(\x0b\x32\x1b.callsheet.v1.TaskSucceededH\x00\x12/\n\x0btask_failed\x18\x10 \x01(\x0b\x32\x18.callsheet.v1.TaskFailedH\x00\x12\x35\n\x0etask_cancelled\x18\x11 \x01(\x0b\x32\x1b.callsheet.v1.TaskCancelledH\x00\x12\x39\n\x10media_registered\x18\x12 \x01(\x0b\x32\x1d.callsheet.v1.MediaRegisteredH\x00\x12;\n\x11\x63ontext_retrieved\x18\x13 \x01(\x0b\x32\x1e.callsheet.v1.ContextRetrievedH\x00\x12\x39\n\x10\x63heckpoint_saved\x18\x14 \x01(\x0b\x32\x1d.callsheet.v1.CheckpointSavedH\x00\x12*\n\x08progress\x18\x1e \x01(\x0b\x32\x16.callsheet.v1.ProgressH\x00\x42\x07\n\x05\x65vent\"\xf0\x03\n\rTaskSubmitted\x12\x0f\n\x07project\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.callsheet.v1.TaskSpec\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\r\x12\x14\n\x0cmax_attempts\x18\x05 \x01(\r\x12-\n\ntime_limit\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05\x64\x65lay\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0c\x65xpire_after\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x08\x63\x61llback\x18\t \x01(\x0b\x32\x16.callsheet.v1.Callback\x12;\n\x08metadata\x18\n \x03(\x0b\x32).callsheet.v1.TaskSubmitted.MetadataEntry\x12\x14\n\x0ctrace_parent\x18\x0b \x01(\t\x12\x10\n\x08retry_of\x18\x0c \x01(\t\x12\'\n\x05reuse\x18\r \x01(\x0b\x32\x18.callsheet.v1.ReuseTerms\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\nReuseTerms\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06models\x18\x03 \x03(\x0b\x32\x19.callsheet.v1.PinnedModel\"<\n\x0bPinnedModel\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\"k\n\x0e\x41ttemptStarted\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x07\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\rAttemptFailed\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12&\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.callsheet.v1.Failure\"2\n\x0f\x41ttemptReturned\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"!\n\x0f\x43\x61ncelRequested\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xa7\x01\n\rTaskSucceeded\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12$\n\x06output\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\"\n\x05usage\x18\x03 \x01(\x0b\x32\x13.callsheet.v1.Usage\x12&\n\x07quality\x18\x04 \x01(\x0b\x32\x15.callsheet.v1.Quality\x12\x13\n\x0breused_from\x18\x05 \x01(\t\"E\n\nTaskFailed\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12&\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.callsheet.v1.Failure\"\x1f\n\rTaskCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\"?\n\x0fMediaRegistered\x12,\n\x05media\x18\x01 \x03(\x0b\x32\x1d.callsheet.v1.RegisteredMedia\"O\n\x10\x43ontextRetrieved\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12*\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x19.callsheet.v1.TaskContext\"P\n\x0f\x43heckpointSaved\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12,\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x18.callsheet.v1.Checkpointb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,31 +39,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASKSUBMITTED_METADATAENTRY']._loaded_options = None
   _globals['_TASKSUBMITTED_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_TASKEVENT']._serialized_start=195
-  _globals['_TASKEVENT']._serialized_end=932
-  _globals['_TASKSUBMITTED']._serialized_start=935
-  _globals['_TASKSUBMITTED']._serialized_end=1431
-  _globals['_TASKSUBMITTED_METADATAENTRY']._serialized_start=1384
-  _globals['_TASKSUBMITTED_METADATAENTRY']._serialized_end=1431
-  _globals['_REUSETERMS']._serialized_start=1433
-  _globals['_REUSETERMS']._serialized_end=1544
-  _globals['_PINNEDMODEL']._serialized_start=1546
-  _globals['_PINNEDMODEL']._serialized_end=1606
-  _globals['_ATTEMPTSTARTED']._serialized_start=1608
-  _globals['_ATTEMPTSTARTED']._serialized_end=1715
-  _globals['_ATTEMPTFAILED']._serialized_start=1717
-  _globals['_ATTEMPTFAILED']._serialized_end=1789
-  _globals['_ATTEMPTRETURNED']._serialized_start=1791
-  _globals['_ATTEMPTRETURNED']._serialized_end=1841
-  _globals['_CANCELREQUESTED']._serialized_start=1843
-  _globals['_CANCELREQUESTED']._serialized_end=1876
-  _globals['_TASKSUCCEEDED']._serialized_start=1879
-  _globals['_TASKSUCCEEDED']._serialized_end=2046
-  _globals['_TASKFAILED']._serialized_start=2048
-  _globals['_TASKFAILED']._serialized_end=2117
-  _globals['_TASKCANCELLED']._serialized_start=2119
-  _globals['_TASKCANCELLED']._serialized_end=2150
-  _globals['_MEDIAREGISTERED']._serialized_start=2152
-  _globals['_MEDIAREGISTERED']._serialized_end=2215
-  _globals['_CONTEXTRETRIEVED']._serialized_start=2217
-  _globals['_CONTEXTRETRIEVED']._serialized_end=2296
+  _globals['_TASKEVENT']._serialized_end=991
+  _globals['_TASKSUBMITTED']._serialized_start=994
+  _globals['_TASKSUBMITTED']._serialized_end=1490
+  _globals['_TASKSUBMITTED_METADATAENTRY']._serialized_start=1443
+  _globals['_TASKSUBMITTED_METADATAENTRY']._serialized_end=1490
+  _globals['_REUSETERMS']._serialized_start=1492
+  _globals['_REUSETERMS']._serialized_end=1603
+  _globals['_PINNEDMODEL']._serialized_start=1605
+  _globals['_PINNEDMODEL']._serialized_end=1665
+  _globals['_ATTEMPTSTARTED']._serialized_start=1667
+  _globals['_ATTEMPTSTARTED']._serialized_end=1774
+  _globals['_ATTEMPTFAILED']._serialized_start=1776
+  _globals['_ATTEMPTFAILED']._serialized_end=1848
+  _globals['_ATTEMPTRETURNED']._serialized_start=1850
+  _globals['_ATTEMPTRETURNED']._serialized_end=1900
+  _globals['_CANCELREQUESTED']._serialized_start=1902
+  _globals['_CANCELREQUESTED']._serialized_end=1935
+  _globals['_TASKSUCCEEDED']._serialized_start=1938
+  _globals['_TASKSUCCEEDED']._serialized_end=2105
+  _globals['_TASKFAILED']._serialized_start=2107
+  _globals['_TASKFAILED']._serialized_end=2176
+  _globals['_TASKCANCELLED']._serialized_start=2178
+  _globals['_TASKCANCELLED']._serialized_end=2209
+  _globals['_MEDIAREGISTERED']._serialized_start=2211
+  _globals['_MEDIAREGISTERED']._serialized_end=2274
+  _globals['_CONTEXTRETRIEVED']._serialized_start=2276
+  _globals['_CONTEXTRETRIEVED']._serialized_end=2355
+  _globals['_CHECKPOINTSAVED']._serialized_start=2357
+  _globals['_CHECKPOINTSAVED']._serialized_end=2437
 # @@protoc_insertion_point(module_scope)

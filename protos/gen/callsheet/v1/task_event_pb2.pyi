@@ -48,6 +48,7 @@ class TaskEvent(message.Message):
     TASK_CANCELLED_FIELD_NUMBER: builtins.int
     MEDIA_REGISTERED_FIELD_NUMBER: builtins.int
     CONTEXT_RETRIEVED_FIELD_NUMBER: builtins.int
+    CHECKPOINT_SAVED_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
     version: builtins.int
     """The version of this message's meaning: 1. Refuse one you do not know."""
@@ -102,6 +103,10 @@ class TaskEvent(message.Message):
         """Fact: what bears on the Task was retrieved for its running attempt."""
 
     @builtins.property
+    def checkpoint_saved(self) -> CheckpointSaved:
+        """Fact: the state of the running attempt's work was saved."""
+
+    @builtins.property
     def progress(self) -> task_pb2.Progress:
         """Signal: the running attempt came further."""
 
@@ -123,13 +128,14 @@ class TaskEvent(message.Message):
         task_cancelled: TaskCancelled | None = ...,
         media_registered: MediaRegistered | None = ...,
         context_retrieved: ContextRetrieved | None = ...,
+        checkpoint_saved: CheckpointSaved | None = ...,
         progress: task_pb2.Progress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "context_retrieved", b"context_retrieved", "event", b"event", "media_registered", b"media_registered", "progress", b"progress", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "checkpoint_saved", b"checkpoint_saved", "context_retrieved", b"context_retrieved", "event", b"event", "media_registered", b"media_registered", "progress", b"progress", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "context_retrieved", b"context_retrieved", "epoch", b"epoch", "event", b"event", "media_registered", b"media_registered", "progress", b"progress", "sequence", b"sequence", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_id", b"task_id", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded", "time", b"time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "checkpoint_saved", b"checkpoint_saved", "context_retrieved", b"context_retrieved", "epoch", b"epoch", "event", b"event", "media_registered", b"media_registered", "progress", b"progress", "sequence", b"sequence", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_id", b"task_id", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded", "time", b"time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = typing.Literal["task_submitted", "attempt_started", "attempt_failed", "attempt_returned", "cancel_requested", "task_succeeded", "task_failed", "task_cancelled", "media_registered", "context_retrieved", "progress"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = typing.Literal["task_submitted", "attempt_started", "attempt_failed", "attempt_returned", "cancel_requested", "task_succeeded", "task_failed", "task_cancelled", "media_registered", "context_retrieved", "checkpoint_saved", "progress"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -534,5 +540,31 @@ class ContextRetrieved(message.Message):
     _HasFieldArgType: _TypeAlias = typing.Literal["context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "context", b"context"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CheckpointSaved(message.Message):
+    """The state of the running attempt's work was saved: another attempt goes on from it when this one dies."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    attempt: builtins.int
+    """The attempt's number."""
+    @builtins.property
+    def checkpoint(self) -> task_pb2.Checkpoint:
+        """What was saved."""
+
+    def __init__(
+        self,
+        *,
+        attempt: builtins.int = ...,
+        checkpoint: task_pb2.Checkpoint | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

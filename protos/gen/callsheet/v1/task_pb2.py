@@ -23,13 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from callsheet.tasks.v1 import artifact_pb2 as callsheet_dot_tasks_dot_v1_dot_artifact__pb2
 from callsheet.v1 import task_spec_pb2 as callsheet_dot_v1_dot_task__spec__pb2
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63\x61llsheet/v1/task.proto\x12\x0c\x63\x61llsheet.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1c\x63\x61llsheet/v1/task_spec.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\t\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.callsheet.v1.TaskSpec\x12\x11\n\ttask_type\x18\x04 \x01(\t\x12&\n\x05state\x18\x05 \x01(\x0e\x32\x17.callsheet.v1.TaskState\x12\x10\n\x08sequence\x18\x06 \x01(\x04\x12\r\n\x05\x65poch\x18\x07 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\r\x12\x14\n\x0cmax_attempts\x18\t \x01(\r\x12\r\n\x05queue\x18\n \x01(\t\x12\x10\n\x08priority\x18\x0b \x01(\r\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x0bwait_reason\x18\x12 \x01(\x0e\x32\x18.callsheet.v1.WaitReason\x12\x1b\n\x0equeue_position\x18\x13 \x01(\x04H\x01\x88\x01\x01\x12(\n\x08progress\x18\x14 \x01(\x0b\x32\x16.callsheet.v1.Progress\x12&\n\x06output\x18\x15 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x12(\n\x07\x66\x61ilure\x18\x16 \x01(\x0b\x32\x15.callsheet.v1.FailureH\x00\x12\"\n\x05usage\x18\x17 \x01(\x0b\x32\x13.callsheet.v1.Usage\x12\x32\n\x08metadata\x18\x18 \x03(\x0b\x32 .callsheet.v1.Task.MetadataEntry\x12(\n\x08\x63\x61llback\x18\x19 \x01(\x0b\x32\x16.callsheet.v1.Callback\x12\x14\n\x0ctrace_parent\x18\x1a \x01(\t\x12\x10\n\x08retry_of\x18\x1b \x01(\t\x12\x0e\n\x06worker\x18\x1c \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\x1d \x01(\x08\x12\x15\n\rcancel_reason\x18\x1e \x01(\t\x12\x32\n\x0e\x65nded_attempts\x18\x1f \x03(\x0b\x32\x1a.callsheet.v1.EndedAttempt\x12,\n\x05media\x18  \x03(\x0b\x32\x1d.callsheet.v1.RegisteredMedia\x12*\n\x07\x63ontext\x18! \x01(\x0b\x32\x19.callsheet.v1.TaskContext\x12&\n\x07quality\x18\" \x01(\x0b\x32\x15.callsheet.v1.Quality\x12\x13\n\x0breused_from\x18# \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06resultB\x11\n\x0f_queue_position\"\x80\x01\n\x08Progress\x12\x0f\n\x07\x63urrent\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\x12\x12\n\npercentage\x18\x03 \x01(\x02\x12\x0f\n\x07message\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8a\x01\n\x07\x46\x61ilure\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.callsheet.v1.FailureReason\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12.\n\x0bretry_delay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"u\n\x0c\x45ndedAttempt\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12&\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.callsheet.v1.Failure\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa5\x01\n\x05Usage\x12\x13\n\x0bgpu_seconds\x18\x01 \x01(\x01\x12\x15\n\rqueue_seconds\x18\x02 \x01(\x01\x12\x1a\n\x12model_load_seconds\x18\x03 \x01(\x01\x12\x13\n\x0brun_seconds\x18\x04 \x01(\x01\x12\x17\n\x0fpeak_vram_bytes\x18\x05 \x01(\x04\x12\x16\n\x0epeak_rss_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06tokens\x18\x07 \x01(\x04\"8\n\x0fRegisteredMedia\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x18\n\x10payload_media_id\x18\x02 \x01(\t\"\x9e\x01\n\x0bTaskContext\x12*\n\tknowledge\x18\x01 \x03(\x0b\x32\x17.callsheet.v1.Knowledge\x12\x30\n\rsimilar_tasks\x18\x02 \x03(\x0b\x32\x19.callsheet.v1.SimilarTask\x12\x31\n\rretrieve_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\tKnowledge\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\"^\n\x0bSimilarTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\ttask_type\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\r\n\x05score\x18\x05 \x01(\x02\"\x88\x01\n\x07Quality\x12\x0f\n\x07measure\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12/\n\x05parts\x18\x03 \x03(\x0b\x32 .callsheet.v1.Quality.PartsEntry\x1a,\n\nPartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x84\x01\n\x08\x43\x61llback\x12\x36\n\x03url\x18\x01 \x01(\tB)\xbaH&r$\x18\x80\x10\x32\x1f^https?://[^\\s/?#]+([/?#]\\S*)?$\x12@\n\x06\x65vents\x18\x02 \x03(\x0e\x32\x1b.callsheet.v1.CallbackEventB\x13\xbaH\x10\x92\x01\r\x10\x08\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00*\xa2\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x16\n\x12TASK_STATE_RUNNING\x10\x02\x12\x18\n\x14TASK_STATE_SUCCEEDED\x10\x03\x12\x15\n\x11TASK_STATE_FAILED\x10\x04\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x05*\xa6\x01\n\nWaitReason\x12\x1b\n\x17WAIT_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15WAIT_REASON_NO_WORKER\x10\x01\x12\x14\n\x10WAIT_REASON_BUSY\x10\x02\x12\x17\n\x13WAIT_REASON_BACKOFF\x10\x03\x12\x19\n\x15WAIT_REASON_SCHEDULED\x10\x04\x12\x16\n\x12WAIT_REASON_PAUSED\x10\x05*\xd2\x03\n\rFailureReason\x12\x1e\n\x1a\x46\x41ILURE_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x46\x41ILURE_REASON_INVALID_INPUT\x10\x01\x12\"\n\x1e\x46\x41ILURE_REASON_MODEL_NOT_FOUND\x10\x02\x12 \n\x1c\x46\x41ILURE_REASON_OUT_OF_MEMORY\x10\x03\x12\x1d\n\x19\x46\x41ILURE_REASON_TIME_LIMIT\x10\x04\x12\x1e\n\x1a\x46\x41ILURE_REASON_WORKER_LOST\x10\x05\x12\x19\n\x15\x46\x41ILURE_REASON_POISON\x10\x06\x12$\n FAILURE_REASON_DEPENDENCY_FAILED\x10\x07\x12\x1e\n\x1a\x46\x41ILURE_REASON_UNAVAILABLE\x10\x08\x12\x1f\n\x1b\x46\x41ILURE_REASON_RATE_LIMITED\x10\t\x12\x1a\n\x16\x46\x41ILURE_REASON_EXPIRED\x10\n\x12\x1c\n\x18\x46\x41ILURE_REASON_CANCELLED\x10\x0b\x12\x1b\n\x17\x46\x41ILURE_REASON_INTERNAL\x10\x0c\x12!\n\x1d\x46\x41ILURE_REASON_ARTIFACT_STORE\x10\r*\xbe\x01\n\rCallbackEvent\x12\x1e\n\x1a\x43\x41LLBACK_EVENT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43\x41LLBACK_EVENT_QUEUED\x10\x01\x12\x1a\n\x16\x43\x41LLBACK_EVENT_STARTED\x10\x02\x12\x1b\n\x17\x43\x41LLBACK_EVENT_PROGRESS\x10\x03\x12\x1b\n\x17\x43\x41LLBACK_EVENT_RETRYING\x10\x04\x12\x1c\n\x18\x43\x41LLBACK_EVENT_CANCELLED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63\x61llsheet/v1/task.proto\x12\x0c\x63\x61llsheet.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!callsheet/tasks/v1/artifact.proto\x1a\x1c\x63\x61llsheet/v1/task_spec.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\n\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.callsheet.v1.TaskSpec\x12\x11\n\ttask_type\x18\x04 \x01(\t\x12&\n\x05state\x18\x05 \x01(\x0e\x32\x17.callsheet.v1.TaskState\x12\x10\n\x08sequence\x18\x06 \x01(\x04\x12\r\n\x05\x65poch\x18\x07 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\r\x12\x14\n\x0cmax_attempts\x18\t \x01(\r\x12\r\n\x05queue\x18\n \x01(\t\x12\x10\n\x08priority\x18\x0b \x01(\r\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x0bwait_reason\x18\x12 \x01(\x0e\x32\x18.callsheet.v1.WaitReason\x12\x1b\n\x0equeue_position\x18\x13 \x01(\x04H\x01\x88\x01\x01\x12(\n\x08progress\x18\x14 \x01(\x0b\x32\x16.callsheet.v1.Progress\x12&\n\x06output\x18\x15 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x12(\n\x07\x66\x61ilure\x18\x16 \x01(\x0b\x32\x15.callsheet.v1.FailureH\x00\x12\"\n\x05usage\x18\x17 \x01(\x0b\x32\x13.callsheet.v1.Usage\x12\x32\n\x08metadata\x18\x18 \x03(\x0b\x32 .callsheet.v1.Task.MetadataEntry\x12(\n\x08\x63\x61llback\x18\x19 \x01(\x0b\x32\x16.callsheet.v1.Callback\x12\x14\n\x0ctrace_parent\x18\x1a \x01(\t\x12\x10\n\x08retry_of\x18\x1b \x01(\t\x12\x0e\n\x06worker\x18\x1c \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\x1d \x01(\x08\x12\x15\n\rcancel_reason\x18\x1e \x01(\t\x12\x32\n\x0e\x65nded_attempts\x18\x1f \x03(\x0b\x32\x1a.callsheet.v1.EndedAttempt\x12,\n\x05media\x18  \x03(\x0b\x32\x1d.callsheet.v1.RegisteredMedia\x12*\n\x07\x63ontext\x18! \x01(\x0b\x32\x19.callsheet.v1.TaskContext\x12&\n\x07quality\x18\" \x01(\x0b\x32\x15.callsheet.v1.Quality\x12\x13\n\x0breused_from\x18# \x01(\t\x12,\n\ncheckpoint\x18$ \x01(\x0b\x32\x18.callsheet.v1.Checkpoint\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06resultB\x11\n\x0f_queue_position\"\xdb\x01\n\x08Progress\x12\x0f\n\x07\x63urrent\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\x12\x12\n\npercentage\x18\x03 \x01(\x02\x12\x0f\n\x07message\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x05phase\x18\x06 \x01(\x0e\x32\x1b.callsheet.v1.ProgressPhase\x12-\n\x07preview\x18\x07 \x01(\x0b\x32\x1c.callsheet.tasks.v1.Artifact\"e\n\nCheckpoint\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0c\n\x04step\x18\x04 \x01(\r\x12\n\n\x02of\x18\x05 \x01(\r\x12\x0c\n\x04part\x18\x06 \x01(\r\"\x8a\x01\n\x07\x46\x61ilure\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.callsheet.v1.FailureReason\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12.\n\x0bretry_delay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"u\n\x0c\x45ndedAttempt\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12&\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.callsheet.v1.Failure\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x02\n\x05Usage\x12\x13\n\x0bgpu_seconds\x18\x01 \x01(\x01\x12\x15\n\rqueue_seconds\x18\x02 \x01(\x01\x12\x1a\n\x12model_load_seconds\x18\x03 \x01(\x01\x12\x13\n\x0brun_seconds\x18\x04 \x01(\x01\x12\x17\n\x0fpeak_vram_bytes\x18\x05 \x01(\x04\x12\x16\n\x0epeak_rss_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06tokens\x18\x07 \x01(\x04\x12\x19\n\x0cstep_seconds\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0e\x65ncode_seconds\x18\t \x01(\x01H\x01\x88\x01\x01\x42\x0f\n\r_step_secondsB\x11\n\x0f_encode_seconds\"8\n\x0fRegisteredMedia\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x18\n\x10payload_media_id\x18\x02 \x01(\t\"\x9e\x01\n\x0bTaskContext\x12*\n\tknowledge\x18\x01 \x03(\x0b\x32\x17.callsheet.v1.Knowledge\x12\x30\n\rsimilar_tasks\x18\x02 \x03(\x0b\x32\x19.callsheet.v1.SimilarTask\x12\x31\n\rretrieve_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\tKnowledge\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\"^\n\x0bSimilarTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\ttask_type\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\r\n\x05score\x18\x05 \x01(\x02\"\x88\x01\n\x07Quality\x12\x0f\n\x07measure\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12/\n\x05parts\x18\x03 \x03(\x0b\x32 .callsheet.v1.Quality.PartsEntry\x1a,\n\nPartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x84\x01\n\x08\x43\x61llback\x12\x36\n\x03url\x18\x01 \x01(\tB)\xbaH&r$\x18\x80\x10\x32\x1f^https?://[^\\s/?#]+([/?#]\\S*)?$\x12@\n\x06\x65vents\x18\x02 \x03(\x0e\x32\x1b.callsheet.v1.CallbackEventB\x13\xbaH\x10\x92\x01\r\x10\x08\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00*\xa2\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x16\n\x12TASK_STATE_RUNNING\x10\x02\x12\x18\n\x14TASK_STATE_SUCCEEDED\x10\x03\x12\x15\n\x11TASK_STATE_FAILED\x10\x04\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x05*\xa6\x01\n\nWaitReason\x12\x1b\n\x17WAIT_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15WAIT_REASON_NO_WORKER\x10\x01\x12\x14\n\x10WAIT_REASON_BUSY\x10\x02\x12\x17\n\x13WAIT_REASON_BACKOFF\x10\x03\x12\x19\n\x15WAIT_REASON_SCHEDULED\x10\x04\x12\x16\n\x12WAIT_REASON_PAUSED\x10\x05*\x82\x01\n\rProgressPhase\x12\x1e\n\x1aPROGRESS_PHASE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PROGRESS_PHASE_LOADING\x10\x01\x12\x18\n\x14PROGRESS_PHASE_STEPS\x10\x02\x12\x1b\n\x17PROGRESS_PHASE_ENCODING\x10\x03*\xf2\x03\n\rFailureReason\x12\x1e\n\x1a\x46\x41ILURE_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x46\x41ILURE_REASON_INVALID_INPUT\x10\x01\x12\"\n\x1e\x46\x41ILURE_REASON_MODEL_NOT_FOUND\x10\x02\x12 \n\x1c\x46\x41ILURE_REASON_OUT_OF_MEMORY\x10\x03\x12\x1d\n\x19\x46\x41ILURE_REASON_TIME_LIMIT\x10\x04\x12\x1e\n\x1a\x46\x41ILURE_REASON_WORKER_LOST\x10\x05\x12\x19\n\x15\x46\x41ILURE_REASON_POISON\x10\x06\x12$\n FAILURE_REASON_DEPENDENCY_FAILED\x10\x07\x12\x1e\n\x1a\x46\x41ILURE_REASON_UNAVAILABLE\x10\x08\x12\x1f\n\x1b\x46\x41ILURE_REASON_RATE_LIMITED\x10\t\x12\x1a\n\x16\x46\x41ILURE_REASON_EXPIRED\x10\n\x12\x1c\n\x18\x46\x41ILURE_REASON_CANCELLED\x10\x0b\x12\x1b\n\x17\x46\x41ILURE_REASON_INTERNAL\x10\x0c\x12!\n\x1d\x46\x41ILURE_REASON_ARTIFACT_STORE\x10\r\x12\x1e\n\x1a\x46\x41ILURE_REASON_DEVICE_LOST\x10\x0e*\xbe\x01\n\rCallbackEvent\x12\x1e\n\x1a\x43\x41LLBACK_EVENT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43\x41LLBACK_EVENT_QUEUED\x10\x01\x12\x1a\n\x16\x43\x41LLBACK_EVENT_STARTED\x10\x02\x12\x1b\n\x17\x43\x41LLBACK_EVENT_PROGRESS\x10\x03\x12\x1b\n\x17\x43\x41LLBACK_EVENT_RETRYING\x10\x04\x12\x1c\n\x18\x43\x41LLBACK_EVENT_CANCELLED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,38 +45,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CALLBACK'].fields_by_name['url']._serialized_options = b'\272H&r$\030\200\0202\037^https?://[^\\s/?#]+([/?#]\\S*)?$'
   _globals['_CALLBACK'].fields_by_name['events']._loaded_options = None
   _globals['_CALLBACK'].fields_by_name['events']._serialized_options = b'\272H\020\222\001\r\020\010\030\001\"\007\202\001\004\020\001 \000'
-  _globals['_TASKSTATE']._serialized_start=2644
-  _globals['_TASKSTATE']._serialized_end=2806
-  _globals['_WAITREASON']._serialized_start=2809
-  _globals['_WAITREASON']._serialized_end=2975
-  _globals['_FAILUREREASON']._serialized_start=2978
-  _globals['_FAILUREREASON']._serialized_end=3444
-  _globals['_CALLBACKEVENT']._serialized_start=3447
-  _globals['_CALLBACKEVENT']._serialized_end=3637
-  _globals['_TASK']._serialized_start=193
-  _globals['_TASK']._serialized_end=1435
-  _globals['_TASK_METADATAENTRY']._serialized_start=1359
-  _globals['_TASK_METADATAENTRY']._serialized_end=1406
-  _globals['_PROGRESS']._serialized_start=1438
-  _globals['_PROGRESS']._serialized_end=1566
-  _globals['_FAILURE']._serialized_start=1569
-  _globals['_FAILURE']._serialized_end=1707
-  _globals['_ENDEDATTEMPT']._serialized_start=1709
-  _globals['_ENDEDATTEMPT']._serialized_end=1826
-  _globals['_USAGE']._serialized_start=1829
-  _globals['_USAGE']._serialized_end=1994
-  _globals['_REGISTEREDMEDIA']._serialized_start=1996
-  _globals['_REGISTEREDMEDIA']._serialized_end=2052
-  _globals['_TASKCONTEXT']._serialized_start=2055
-  _globals['_TASKCONTEXT']._serialized_end=2213
-  _globals['_KNOWLEDGE']._serialized_start=2215
-  _globals['_KNOWLEDGE']._serialized_end=2271
-  _globals['_SIMILARTASK']._serialized_start=2273
-  _globals['_SIMILARTASK']._serialized_end=2367
-  _globals['_QUALITY']._serialized_start=2370
-  _globals['_QUALITY']._serialized_end=2506
-  _globals['_QUALITY_PARTSENTRY']._serialized_start=2462
-  _globals['_QUALITY_PARTSENTRY']._serialized_end=2506
-  _globals['_CALLBACK']._serialized_start=2509
-  _globals['_CALLBACK']._serialized_end=2641
+  _globals['_TASKSTATE']._serialized_start=3011
+  _globals['_TASKSTATE']._serialized_end=3173
+  _globals['_WAITREASON']._serialized_start=3176
+  _globals['_WAITREASON']._serialized_end=3342
+  _globals['_PROGRESSPHASE']._serialized_start=3345
+  _globals['_PROGRESSPHASE']._serialized_end=3475
+  _globals['_FAILUREREASON']._serialized_start=3478
+  _globals['_FAILUREREASON']._serialized_end=3976
+  _globals['_CALLBACKEVENT']._serialized_start=3979
+  _globals['_CALLBACKEVENT']._serialized_end=4169
+  _globals['_TASK']._serialized_start=228
+  _globals['_TASK']._serialized_end=1516
+  _globals['_TASK_METADATAENTRY']._serialized_start=1440
+  _globals['_TASK_METADATAENTRY']._serialized_end=1487
+  _globals['_PROGRESS']._serialized_start=1519
+  _globals['_PROGRESS']._serialized_end=1738
+  _globals['_CHECKPOINT']._serialized_start=1740
+  _globals['_CHECKPOINT']._serialized_end=1841
+  _globals['_FAILURE']._serialized_start=1844
+  _globals['_FAILURE']._serialized_end=1982
+  _globals['_ENDEDATTEMPT']._serialized_start=1984
+  _globals['_ENDEDATTEMPT']._serialized_end=2101
+  _globals['_USAGE']._serialized_start=2104
+  _globals['_USAGE']._serialized_end=2361
+  _globals['_REGISTEREDMEDIA']._serialized_start=2363
+  _globals['_REGISTEREDMEDIA']._serialized_end=2419
+  _globals['_TASKCONTEXT']._serialized_start=2422
+  _globals['_TASKCONTEXT']._serialized_end=2580
+  _globals['_KNOWLEDGE']._serialized_start=2582
+  _globals['_KNOWLEDGE']._serialized_end=2638
+  _globals['_SIMILARTASK']._serialized_start=2640
+  _globals['_SIMILARTASK']._serialized_end=2734
+  _globals['_QUALITY']._serialized_start=2737
+  _globals['_QUALITY']._serialized_end=2873
+  _globals['_QUALITY_PARTSENTRY']._serialized_start=2829
+  _globals['_QUALITY_PARTSENTRY']._serialized_end=2873
+  _globals['_CALLBACK']._serialized_start=2876
+  _globals['_CALLBACK']._serialized_end=3008
 # @@protoc_insertion_point(module_scope)

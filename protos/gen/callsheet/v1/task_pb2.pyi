@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from callsheet.tasks.v1 import artifact_pb2 as artifact_pb2
 from callsheet.v1 import task_spec_pb2 as task_spec_pb2
 from collections import abc as abc
 from google.protobuf import any_pb2 as any_pb2
@@ -93,6 +94,33 @@ WAIT_REASON_SCHEDULED: WaitReason.ValueType  # 4
 WAIT_REASON_PAUSED: WaitReason.ValueType  # 5
 """Operators have paused the Task's queue, or every worker that serves it."""
 
+class _ProgressPhase:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProgressPhaseEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ProgressPhase.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    PROGRESS_PHASE_UNSPECIFIED: _ProgressPhase.ValueType  # 0
+    """Something without a name here."""
+    PROGRESS_PHASE_LOADING: _ProgressPhase.ValueType  # 1
+    """Models are loaded."""
+    PROGRESS_PHASE_STEPS: _ProgressPhase.ValueType  # 2
+    """Denoising steps are walked."""
+    PROGRESS_PHASE_ENCODING: _ProgressPhase.ValueType  # 3
+    """What was made is encoded as files."""
+
+class ProgressPhase(_ProgressPhase, metaclass=_ProgressPhaseEnumTypeWrapper):
+    """What a running attempt spends its time on. New phases may be added."""
+
+PROGRESS_PHASE_UNSPECIFIED: ProgressPhase.ValueType  # 0
+"""Something without a name here."""
+PROGRESS_PHASE_LOADING: ProgressPhase.ValueType  # 1
+"""Models are loaded."""
+PROGRESS_PHASE_STEPS: ProgressPhase.ValueType  # 2
+"""Denoising steps are walked."""
+PROGRESS_PHASE_ENCODING: ProgressPhase.ValueType  # 3
+"""What was made is encoded as files."""
+
 class _FailureReason:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -127,6 +155,8 @@ class _FailureReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FailureR
     """A defect of the handler."""
     FAILURE_REASON_ARTIFACT_STORE: _FailureReason.ValueType  # 13
     """An artifact could not be stored."""
+    FAILURE_REASON_DEVICE_LOST: _FailureReason.ValueType  # 14
+    """The device failed under the attempt; its runner is started anew."""
 
 class FailureReason(_FailureReason, metaclass=_FailureReasonEnumTypeWrapper):
     """Why a Task or an attempt failed. New reasons may be added."""
@@ -159,6 +189,8 @@ FAILURE_REASON_INTERNAL: FailureReason.ValueType  # 12
 """A defect of the handler."""
 FAILURE_REASON_ARTIFACT_STORE: FailureReason.ValueType  # 13
 """An artifact could not be stored."""
+FAILURE_REASON_DEVICE_LOST: FailureReason.ValueType  # 14
+"""The device failed under the attempt; its runner is started anew."""
 
 class _CallbackEvent:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -256,6 +288,7 @@ class Task(message.Message):
     CONTEXT_FIELD_NUMBER: builtins.int
     QUALITY_FIELD_NUMBER: builtins.int
     REUSED_FROM_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The server-assigned id: a UUID."""
     project: builtins.str
@@ -360,6 +393,10 @@ class Task(message.Message):
     def quality(self) -> Quality:
         """How good the output is by a named measure. Unset: the task type has none, or it could not be computed."""
 
+    @builtins.property
+    def checkpoint(self) -> Checkpoint:
+        """The state that the running or the next attempt can go on from. Unset: there is none, or the Task is final."""
+
     def __init__(
         self,
         *,
@@ -398,10 +435,11 @@ class Task(message.Message):
         context: TaskContext | None = ...,
         quality: Quality | None = ...,
         reused_from: builtins.str = ...,
+        checkpoint: Checkpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "callback", b"callback", "context", b"context", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "failure", b"failure", "output", b"output", "progress", b"progress", "quality", b"quality", "queue_position", b"queue_position", "ready_time", b"ready_time", "result", b"result", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "callback", b"callback", "checkpoint", b"checkpoint", "context", b"context", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "failure", b"failure", "output", b"output", "progress", b"progress", "quality", b"quality", "queue_position", b"queue_position", "ready_time", b"ready_time", "result", b"result", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "attempt", b"attempt", "callback", b"callback", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "context", b"context", "create_time", b"create_time", "end_time", b"end_time", "ended_attempts", b"ended_attempts", "epoch", b"epoch", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "max_attempts", b"max_attempts", "media", b"media", "metadata", b"metadata", "output", b"output", "priority", b"priority", "progress", b"progress", "project", b"project", "quality", b"quality", "queue", b"queue", "queue_position", b"queue_position", "ready_time", b"ready_time", "result", b"result", "retry_of", b"retry_of", "reused_from", b"reused_from", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "task_type", b"task_type", "trace_parent", b"trace_parent", "update_time", b"update_time", "usage", b"usage", "wait_reason", b"wait_reason", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "attempt", b"attempt", "callback", b"callback", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "checkpoint", b"checkpoint", "context", b"context", "create_time", b"create_time", "end_time", b"end_time", "ended_attempts", b"ended_attempts", "epoch", b"epoch", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "max_attempts", b"max_attempts", "media", b"media", "metadata", b"metadata", "output", b"output", "priority", b"priority", "progress", b"progress", "project", b"project", "quality", b"quality", "queue", b"queue", "queue_position", b"queue_position", "ready_time", b"ready_time", "result", b"result", "retry_of", b"retry_of", "reused_from", b"reused_from", "sequence", b"sequence", "spec", b"spec", "start_time", b"start_time", "state", b"state", "task_type", b"task_type", "trace_parent", b"trace_parent", "update_time", b"update_time", "usage", b"usage", "wait_reason", b"wait_reason", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__queue_position: _TypeAlias = typing.Literal["queue_position"]  # noqa: Y015
     _WhichOneofArgType__queue_position: _TypeAlias = typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
@@ -423,6 +461,8 @@ class Progress(message.Message):
     PERCENTAGE_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
+    PHASE_FIELD_NUMBER: builtins.int
+    PREVIEW_FIELD_NUMBER: builtins.int
     current: builtins.int
     """How much is done."""
     total: builtins.int
@@ -431,9 +471,17 @@ class Progress(message.Message):
     """current of total in percent, 0 to 100."""
     message: builtins.str
     """What is being done, for people."""
+    phase: ProgressPhase.ValueType
+    """What the attempt is at. Unspecified: nothing that has a name here."""
     @builtins.property
     def update_time(self) -> timestamp_pb2.Timestamp:
         """When this was reported."""
+
+    @builtins.property
+    def preview(self) -> artifact_pb2.Artifact:
+        """A small picture of what is being made, as far as it is: WebP, at most 256 pixels on its longer side. It is deleted
+        when newer ones are there, and with the end of the attempt. Unset: there is none.
+        """
 
     def __init__(
         self,
@@ -443,10 +491,54 @@ class Progress(message.Message):
         percentage: builtins.float = ...,
         message: builtins.str = ...,
         update_time: timestamp_pb2.Timestamp | None = ...,
+        phase: ProgressPhase.ValueType = ...,
+        preview: artifact_pb2.Artifact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["preview", b"preview", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["current", b"current", "message", b"message", "percentage", b"percentage", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["current", b"current", "message", b"message", "percentage", b"percentage", "phase", b"phase", "preview", b"preview", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Checkpoint(message.Message):
+    """The state of an attempt's work, kept so that another attempt goes on from it when this one dies."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    OF_FIELD_NUMBER: builtins.int
+    PART_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    """Its name in the artifact store. Nobody is served it: it is deleted as soon as a newer one is saved, or the Task is
+    final.
+    """
+    sha256: builtins.str
+    """The SHA-256 digest of its bytes, as 64 lower-case hexadecimal digits."""
+    size_bytes: builtins.int
+    """Its size in bytes."""
+    step: builtins.int
+    """Behind which step the work goes on."""
+    of: builtins.int
+    """How many steps there are."""
+    part: builtins.int
+    """Which of the attempt's renderings it belongs to, counted from 0."""
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        sha256: builtins.str = ...,
+        size_bytes: builtins.int = ...,
+        step: builtins.int = ...,
+        of: builtins.int = ...,
+        part: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "of", b"of", "part", b"part", "sha256", b"sha256", "size_bytes", b"size_bytes", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -529,6 +621,8 @@ class Usage(message.Message):
     PEAK_VRAM_BYTES_FIELD_NUMBER: builtins.int
     PEAK_RSS_BYTES_FIELD_NUMBER: builtins.int
     TOKENS_FIELD_NUMBER: builtins.int
+    STEP_SECONDS_FIELD_NUMBER: builtins.int
+    ENCODE_SECONDS_FIELD_NUMBER: builtins.int
     gpu_seconds: builtins.float
     """Seconds a device was held."""
     queue_seconds: builtins.float
@@ -543,6 +637,10 @@ class Usage(message.Message):
     """The most memory the runner held, in bytes."""
     tokens: builtins.int
     """Tokens used by language models."""
+    step_seconds: builtins.float
+    """Seconds of run_seconds in which denoising steps were walked. Unset: there were none."""
+    encode_seconds: builtins.float
+    """Seconds of run_seconds in which what was made was encoded as files. Unset: nothing was."""
     def __init__(
         self,
         *,
@@ -553,12 +651,21 @@ class Usage(message.Message):
         peak_vram_bytes: builtins.int = ...,
         peak_rss_bytes: builtins.int = ...,
         tokens: builtins.int = ...,
+        step_seconds: builtins.float | None = ...,
+        encode_seconds: builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_encode_seconds", b"_encode_seconds", "_step_seconds", b"_step_seconds", "encode_seconds", b"encode_seconds", "step_seconds", b"step_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["gpu_seconds", b"gpu_seconds", "model_load_seconds", b"model_load_seconds", "peak_rss_bytes", b"peak_rss_bytes", "peak_vram_bytes", b"peak_vram_bytes", "queue_seconds", b"queue_seconds", "run_seconds", b"run_seconds", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_encode_seconds", b"_encode_seconds", "_step_seconds", b"_step_seconds", "encode_seconds", b"encode_seconds", "gpu_seconds", b"gpu_seconds", "model_load_seconds", b"model_load_seconds", "peak_rss_bytes", b"peak_rss_bytes", "peak_vram_bytes", b"peak_vram_bytes", "queue_seconds", b"queue_seconds", "run_seconds", b"run_seconds", "step_seconds", b"step_seconds", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__encode_seconds: _TypeAlias = typing.Literal["encode_seconds"]  # noqa: Y015
+    _WhichOneofArgType__encode_seconds: _TypeAlias = typing.Literal["_encode_seconds", b"_encode_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__step_seconds: _TypeAlias = typing.Literal["step_seconds"]  # noqa: Y015
+    _WhichOneofArgType__step_seconds: _TypeAlias = typing.Literal["_step_seconds", b"_step_seconds"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__encode_seconds) -> _WhichOneofReturnType__encode_seconds | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__step_seconds) -> _WhichOneofReturnType__step_seconds | None: ...
 
 @typing.final
 class RegisteredMedia(message.Message):

@@ -587,6 +587,56 @@ class WatchTaskResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class ListTaskEventsRequest(message.Message):
+    """The request of ListTaskEvents."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: builtins.int
+    task_id: builtins.str
+    """The Task: a UUID."""
+    after_sequence: builtins.int
+    """The sequence of the last fact already seen. Zero: none, start at the first."""
+    def __init__(
+        self,
+        *,
+        task_id: builtins.str = ...,
+        after_sequence: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["after_sequence", b"after_sequence", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListTaskEventsResponse(message.Message):
+    """The response of ListTaskEvents."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    HAS_MORE_FIELD_NUMBER: builtins.int
+    has_more: builtins.bool
+    """Whether there are more after these: ask again, after the sequence of the last one."""
+    @builtins.property
+    def events(self) -> containers.RepeatedCompositeFieldContainer[task_event_pb2.TaskEvent]:
+        """The facts, oldest first; at most 256."""
+
+    def __init__(
+        self,
+        *,
+        events: abc.Iterable[task_event_pb2.TaskEvent] | None = ...,
+        has_more: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["events", b"events", "has_more", b"has_more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class WatchTasksRequest(message.Message):
     """The request of WatchTasks. What a filter leaves out means any."""
 

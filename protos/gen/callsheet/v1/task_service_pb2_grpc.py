@@ -71,6 +71,11 @@ class TaskServiceStub:
                 request_serializer=callsheet_dot_v1_dot_task__service__pb2.WatchTaskRequest.SerializeToString,
                 response_deserializer=callsheet_dot_v1_dot_task__service__pb2.WatchTaskResponse.FromString,
                 _registered_method=True)
+        self.ListTaskEvents = channel.unary_unary(
+                '/callsheet.v1.TaskService/ListTaskEvents',
+                request_serializer=callsheet_dot_v1_dot_task__service__pb2.ListTaskEventsRequest.SerializeToString,
+                response_deserializer=callsheet_dot_v1_dot_task__service__pb2.ListTaskEventsResponse.FromString,
+                _registered_method=True)
         self.WatchTasks = channel.unary_stream(
                 '/callsheet.v1.TaskService/WatchTasks',
                 request_serializer=callsheet_dot_v1_dot_task__service__pb2.WatchTasksRequest.SerializeToString,
@@ -153,6 +158,17 @@ class TaskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTaskEvents(self, request, context):
+        """List the facts of a Task, oldest first.
+
+        What it is told of from now on comes by WatchTask or WatchTasks: sequences have no gaps, so whoever reads the
+        facts up to one, and is told of the next, has missed none. OUT_OF_RANGE: the Task has no fact after_sequence
+        yet. Needs the role read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchTasks(self, request, context):
         """Stream what happens to the Tasks of a project that fit a filter: first those there are, then every fact
         about them in the order of the log, and signals as they come. It goes on until somebody ends it.
@@ -165,7 +181,7 @@ class TaskServiceServicer:
 
         INVALID_ARGUMENT: the cursor is not one of these. DATA_LOSS: the ledger's epoch is not the cursor's, or the
         log is no longer kept as far back; begin anew without a cursor. RESOURCE_EXHAUSTED: this server has all the
-        watchers it takes, with a RetryInfo. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
+        watchers it takes, of all projects or of this one, with a RetryInfo. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
         expired. Needs the role read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -223,6 +239,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.WatchTask,
                     request_deserializer=callsheet_dot_v1_dot_task__service__pb2.WatchTaskRequest.FromString,
                     response_serializer=callsheet_dot_v1_dot_task__service__pb2.WatchTaskResponse.SerializeToString,
+            ),
+            'ListTaskEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTaskEvents,
+                    request_deserializer=callsheet_dot_v1_dot_task__service__pb2.ListTaskEventsRequest.FromString,
+                    response_serializer=callsheet_dot_v1_dot_task__service__pb2.ListTaskEventsResponse.SerializeToString,
             ),
             'WatchTasks': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchTasks,
@@ -409,6 +430,33 @@ class TaskService:
             '/callsheet.v1.TaskService/WatchTask',
             callsheet_dot_v1_dot_task__service__pb2.WatchTaskRequest.SerializeToString,
             callsheet_dot_v1_dot_task__service__pb2.WatchTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTaskEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/callsheet.v1.TaskService/ListTaskEvents',
+            callsheet_dot_v1_dot_task__service__pb2.ListTaskEventsRequest.SerializeToString,
+            callsheet_dot_v1_dot_task__service__pb2.ListTaskEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -69,6 +69,13 @@ class TaskServiceStub:
     reader remembers; read the Task anew. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
     expired. Needs the role read.
     """
+    ListTaskEvents: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ListTaskEventsRequest, _task_service_pb2.ListTaskEventsResponse]
+    """List the facts of a Task, oldest first.
+
+    What it is told of from now on comes by WatchTask or WatchTasks: sequences have no gaps, so whoever reads the
+    facts up to one, and is told of the next, has missed none. OUT_OF_RANGE: the Task has no fact after_sequence
+    yet. Needs the role read.
+    """
     WatchTasks: _grpc.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.WatchTasksResponse]
     """Stream what happens to the Tasks of a project that fit a filter: first those there are, then every fact
     about them in the order of the log, and signals as they come. It goes on until somebody ends it.
@@ -81,7 +88,7 @@ class TaskServiceStub:
 
     INVALID_ARGUMENT: the cursor is not one of these. DATA_LOSS: the ledger's epoch is not the cursor's, or the
     log is no longer kept as far back; begin anew without a cursor. RESOURCE_EXHAUSTED: this server has all the
-    watchers it takes, with a RetryInfo. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
+    watchers it takes, of all projects or of this one, with a RetryInfo. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
     expired. Needs the role read.
     """
     CancelTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_service_pb2.CancelTaskResponse]
@@ -137,6 +144,13 @@ class TaskServiceAsyncStub(TaskServiceStub):
     reader remembers; read the Task anew. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
     expired. Needs the role read.
     """
+    ListTaskEvents: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ListTaskEventsRequest, _task_service_pb2.ListTaskEventsResponse]  # type: ignore[assignment]
+    """List the facts of a Task, oldest first.
+
+    What it is told of from now on comes by WatchTask or WatchTasks: sequences have no gaps, so whoever reads the
+    facts up to one, and is told of the next, has missed none. OUT_OF_RANGE: the Task has no fact after_sequence
+    yet. Needs the role read.
+    """
     WatchTasks: _aio.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.WatchTasksResponse]  # type: ignore[assignment]
     """Stream what happens to the Tasks of a project that fit a filter: first those there are, then every fact
     about them in the order of the log, and signals as they come. It goes on until somebody ends it.
@@ -149,7 +163,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
 
     INVALID_ARGUMENT: the cursor is not one of these. DATA_LOSS: the ledger's epoch is not the cursor's, or the
     log is no longer kept as far back; begin anew without a cursor. RESOURCE_EXHAUSTED: this server has all the
-    watchers it takes, with a RetryInfo. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
+    watchers it takes, of all projects or of this one, with a RetryInfo. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
     expired. Needs the role read.
     """
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_service_pb2.CancelTaskResponse]  # type: ignore[assignment]
@@ -240,6 +254,19 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ListTaskEvents(
+        self,
+        request: _task_service_pb2.ListTaskEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.ListTaskEventsResponse, _abc.Awaitable[_task_service_pb2.ListTaskEventsResponse]]:
+        """List the facts of a Task, oldest first.
+
+        What it is told of from now on comes by WatchTask or WatchTasks: sequences have no gaps, so whoever reads the
+        facts up to one, and is told of the next, has missed none. OUT_OF_RANGE: the Task has no fact after_sequence
+        yet. Needs the role read.
+        """
+
+    @_abc_1.abstractmethod
     def WatchTasks(
         self,
         request: _task_service_pb2.WatchTasksRequest,
@@ -256,7 +283,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT: the cursor is not one of these. DATA_LOSS: the ledger's epoch is not the cursor's, or the
         log is no longer kept as far back; begin anew without a cursor. RESOURCE_EXHAUSTED: this server has all the
-        watchers it takes, with a RetryInfo. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
+        watchers it takes, of all projects or of this one, with a RetryInfo. UNAUTHENTICATED, at any time: the key was revoked, or the ticket has
         expired. Needs the role read.
         """
 

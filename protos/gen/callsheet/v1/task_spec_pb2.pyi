@@ -3,8 +3,16 @@
 isort:skip_file
 """
 
+from callsheet.tasks.v1 import edit_audio_pb2 as edit_audio_pb2
+from callsheet.tasks.v1 import edit_image_pb2 as edit_image_pb2
+from callsheet.tasks.v1 import edit_video_pb2 as edit_video_pb2
+from callsheet.tasks.v1 import generate_audio_pb2 as generate_audio_pb2
 from callsheet.tasks.v1 import generate_image_pb2 as generate_image_pb2
+from callsheet.tasks.v1 import generate_images_pb2 as generate_images_pb2
+from callsheet.tasks.v1 import generate_video_pb2 as generate_video_pb2
 from callsheet.tasks.v1 import ping_pb2 as ping_pb2
+from callsheet.tasks.v1 import synthesize_speech_pb2 as synthesize_speech_pb2
+from callsheet.tasks.v1 import upscale_image_pb2 as upscale_image_pb2
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 import builtins as builtins
@@ -26,6 +34,14 @@ class TaskSpec(message.Message):
 
     PING_FIELD_NUMBER: builtins.int
     GENERATE_IMAGE_FIELD_NUMBER: builtins.int
+    EDIT_IMAGE_FIELD_NUMBER: builtins.int
+    GENERATE_IMAGES_FIELD_NUMBER: builtins.int
+    GENERATE_VIDEO_FIELD_NUMBER: builtins.int
+    EDIT_VIDEO_FIELD_NUMBER: builtins.int
+    GENERATE_AUDIO_FIELD_NUMBER: builtins.int
+    EDIT_AUDIO_FIELD_NUMBER: builtins.int
+    SYNTHESIZE_SPEECH_FIELD_NUMBER: builtins.int
+    UPSCALE_IMAGE_FIELD_NUMBER: builtins.int
     @builtins.property
     def ping(self) -> ping_pb2.PingInput:
         """Take the given time and answer."""
@@ -34,16 +50,56 @@ class TaskSpec(message.Message):
     def generate_image(self) -> generate_image_pb2.GenerateImageInput:
         """Render images from a prompt."""
 
+    @builtins.property
+    def edit_image(self) -> edit_image_pb2.EditImageInput:
+        """Draw an image anew."""
+
+    @builtins.property
+    def generate_images(self) -> generate_images_pb2.GenerateImagesInput:
+        """Render one image for each of many prompts."""
+
+    @builtins.property
+    def generate_video(self) -> generate_video_pb2.GenerateVideoInput:
+        """Render a video."""
+
+    @builtins.property
+    def edit_video(self) -> edit_video_pb2.EditVideoInput:
+        """Cut, join and overlay videos."""
+
+    @builtins.property
+    def generate_audio(self) -> generate_audio_pb2.GenerateAudioInput:
+        """Render music or other sound."""
+
+    @builtins.property
+    def edit_audio(self) -> edit_audio_pb2.EditAudioInput:
+        """Cut, fade and mix sounds."""
+
+    @builtins.property
+    def synthesize_speech(self) -> synthesize_speech_pb2.SynthesizeSpeechInput:
+        """Say a text."""
+
+    @builtins.property
+    def upscale_image(self) -> upscale_image_pb2.UpscaleImageInput:
+        """Make an image larger."""
+
     def __init__(
         self,
         *,
         ping: ping_pb2.PingInput | None = ...,
         generate_image: generate_image_pb2.GenerateImageInput | None = ...,
+        edit_image: edit_image_pb2.EditImageInput | None = ...,
+        generate_images: generate_images_pb2.GenerateImagesInput | None = ...,
+        generate_video: generate_video_pb2.GenerateVideoInput | None = ...,
+        edit_video: edit_video_pb2.EditVideoInput | None = ...,
+        generate_audio: generate_audio_pb2.GenerateAudioInput | None = ...,
+        edit_audio: edit_audio_pb2.EditAudioInput | None = ...,
+        synthesize_speech: synthesize_speech_pb2.SynthesizeSpeechInput | None = ...,
+        upscale_image: upscale_image_pb2.UpscaleImageInput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["generate_image", b"generate_image", "input", b"input", "ping", b"ping"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["edit_audio", b"edit_audio", "edit_image", b"edit_image", "edit_video", b"edit_video", "generate_audio", b"generate_audio", "generate_image", b"generate_image", "generate_images", b"generate_images", "generate_video", b"generate_video", "input", b"input", "ping", b"ping", "synthesize_speech", b"synthesize_speech", "upscale_image", b"upscale_image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["generate_image", b"generate_image", "input", b"input", "ping", b"ping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["edit_audio", b"edit_audio", "edit_image", b"edit_image", "edit_video", b"edit_video", "generate_audio", b"generate_audio", "generate_image", b"generate_image", "generate_images", b"generate_images", "generate_video", b"generate_video", "input", b"input", "ping", b"ping", "synthesize_speech", b"synthesize_speech", "upscale_image", b"upscale_image"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_input: _TypeAlias = typing.Literal["ping", "generate_image"]  # noqa: Y015
+    _WhichOneofReturnType_input: _TypeAlias = typing.Literal["ping", "generate_image", "edit_image", "generate_images", "generate_video", "edit_video", "generate_audio", "edit_audio", "synthesize_speech", "upscale_image"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = typing.Literal["input", b"input"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...

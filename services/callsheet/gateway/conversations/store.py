@@ -77,7 +77,7 @@ class ConversationStore:
         if project is None or cast("bytes", project).decode() not in projects:
             return None
         ending = self._keys.ending(cast("bytes", project).decode())
-        keys = [self._keys.state(id_), self._keys.turns(id_), ending]
+        keys = [self._keys.state(id_), self._keys.turns(id_), self._keys.ids(id_), ending]
         reply = await self._redis.run(USE, keys, id_)
         if not reply:
             return None
@@ -89,7 +89,7 @@ class ConversationStore:
     async def append(
         self, conversation: Conversation, *, speaker: str, content: str, id_: str, metadata: _Fields
     ) -> Turn | None:
-        """Append a turn; said again with the id of the newest one, it is that one.
+        """Append a turn; said again with the id of one that is kept, it is that one.
 
         None: the conversation is forgotten.
         """

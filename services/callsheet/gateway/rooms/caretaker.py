@@ -10,6 +10,7 @@ import structlog
 from callsheet.client.errors import CallError, Unauthenticated
 from callsheet.gateway.plane import Plane
 from callsheet.gateway.problems import Refused
+from callsheet.gateway.renewal import ends_soon
 from callsheet.gateway.rooms.envelope import encode
 from callsheet.gateway.rooms.limits import CloseCode, RoomLimits
 from callsheet.gateway.rooms.peer import Peer
@@ -94,6 +95,10 @@ class Caretaker:
         else:
             for peer in self._peers.of_credential(credential):
                 self._update(peer, principal)
+                if ends_soon(principal):
+                    peer.outbox.close(
+                        CloseCode.GOING_AWAY, "the ticket ends soon: come back with the next one"
+                    )
 
     def _update(self, peer: Peer, principal: Principal) -> None:
         projects = frozenset(principal.projects)

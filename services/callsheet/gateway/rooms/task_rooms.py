@@ -160,17 +160,18 @@ class TaskRooms:
         """Refuse one task more than may be watched: of all, and half as many of one project."""
         share = (self._most + 1) // 2
         if len(self._feeds) >= self._most:
-            raise _exhausted(f"this gateway watches {self._most} tasks already")
+            raise _exhausted("TASKS_EXHAUSTED", f"this gateway watches {self._most} tasks already")
         if sum(name.project == project for name in self._feeds) >= share:
-            raise _exhausted(f"this gateway watches {share} tasks of the project already")
+            detail = f"this gateway watches {share} tasks of the project already"
+            raise _exhausted("PROJECT_TASKS_EXHAUSTED", detail)
 
     def _forget(self, feed: Feed) -> None:
         if self._feeds.get(feed.name) is feed:
             del self._feeds[feed.name]
 
 
-def _exhausted(detail: str) -> Refused:
-    return Refused(HTTPStatus.TOO_MANY_REQUESTS, "TASKS_EXHAUSTED", detail, retry_after=_LATER)
+def _exhausted(reason: str, detail: str) -> Refused:
+    return Refused(HTTPStatus.TOO_MANY_REQUESTS, reason, detail, retry_after=_LATER)
 
 
 def _check_place(task: Task, asked: Join) -> None:

@@ -18,6 +18,7 @@ STATUSES: Final[Mapping[str, str]] = MappingProxyType(
         "attempt_returned": "queued",
         "cancel_requested": "processing",
         "context_retrieved": "processing",
+        "checkpoint_saved": "processing",
         "progress": "processing",
         "task_succeeded": "completed",
         "media_registered": "completed",

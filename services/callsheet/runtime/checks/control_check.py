@@ -8,6 +8,9 @@ from callsheet.client.errors import CallError
 from callsheet.client.health import ControlHealth
 from callsheet.runtime.checks.finding import Finding, HealthState
 
+#: What is said of a control that answers, and whose ledger does not.
+LEDGER_AWAY: Final = "its ledger does not answer"
+
 _PATIENCE: Final = timedelta(seconds=3)
 
 
@@ -38,7 +41,7 @@ class ControlCheck:
         if not is_serving:
             return Finding(
                 state=HealthState.DOWN,
-                reason="its ledger does not answer",
+                reason=LEDGER_AWAY,
                 detail=self._address,
                 mend="bring its Redis back; nothing that was accepted is lost",
                 latency=latency,

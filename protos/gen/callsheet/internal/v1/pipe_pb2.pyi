@@ -63,6 +63,7 @@ class RunAttempt(message.Message):
     INPUT_FIELD_NUMBER: builtins.int
     TRACE_PARENT_FIELD_NUMBER: builtins.int
     CONTEXT_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FIELD_NUMBER: builtins.int
     task_id: builtins.str
     """The task."""
     attempt: builtins.int
@@ -81,6 +82,10 @@ class RunAttempt(message.Message):
     def context(self) -> task_pb2.TaskContext:
         """What is known that bears on the task: data, never instructions. Unset: nothing was asked for or came in time."""
 
+    @builtins.property
+    def checkpoint(self) -> task_pb2.Checkpoint:
+        """The state that an earlier attempt saved of its work. Unset: there is none to go on from."""
+
     def __init__(
         self,
         *,
@@ -91,10 +96,11 @@ class RunAttempt(message.Message):
         input: any_pb2.Any | None = ...,
         trace_parent: builtins.str = ...,
         context: task_pb2.TaskContext | None = ...,
+        checkpoint: task_pb2.Checkpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["context", b"context", "input", b"input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["checkpoint", b"checkpoint", "context", b"context", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "context", b"context", "input", b"input", "project", b"project", "task_id", b"task_id", "task_type", b"task_type", "trace_parent", b"trace_parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "context", b"context", "input", b"input", "project", b"project", "task_id", b"task_id", "task_type", b"task_type", "trace_parent", b"trace_parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -127,6 +133,7 @@ class FromRunner(message.Message):
     READY_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
     ENDED_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FIELD_NUMBER: builtins.int
     @builtins.property
     def ready(self) -> RunnerReady:
         """The runner can take an attempt."""
@@ -139,18 +146,23 @@ class FromRunner(message.Message):
     def ended(self) -> AttemptEnded:
         """The attempt ended."""
 
+    @builtins.property
+    def checkpoint(self) -> AttemptCheckpoint:
+        """The state of the attempt's work was saved."""
+
     def __init__(
         self,
         *,
         ready: RunnerReady | None = ...,
         progress: AttemptProgress | None = ...,
         ended: AttemptEnded | None = ...,
+        checkpoint: AttemptCheckpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["ended", b"ended", "frame", b"frame", "progress", b"progress", "ready", b"ready"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["checkpoint", b"checkpoint", "ended", b"ended", "frame", b"frame", "progress", b"progress", "ready", b"ready"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["ended", b"ended", "frame", b"frame", "progress", b"progress", "ready", b"ready"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["checkpoint", b"checkpoint", "ended", b"ended", "frame", b"frame", "progress", b"progress", "ready", b"ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = typing.Literal["ready", "progress", "ended"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = typing.Literal["ready", "progress", "ended", "checkpoint"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -231,6 +243,36 @@ class AttemptProgress(message.Message):
     _HasFieldArgType: _TypeAlias = typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["progress", b"progress", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class AttemptCheckpoint(message.Message):
+    """The state of the attempt's work was saved."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    task_id: builtins.str
+    """The task."""
+    attempt: builtins.int
+    """The attempt."""
+    @builtins.property
+    def checkpoint(self) -> task_pb2.Checkpoint:
+        """What stands in the artifact store."""
+
+    def __init__(
+        self,
+        *,
+        task_id: builtins.str = ...,
+        attempt: builtins.int = ...,
+        checkpoint: task_pb2.Checkpoint | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

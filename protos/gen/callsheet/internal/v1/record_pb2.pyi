@@ -46,6 +46,7 @@ class EventRecord(message.Message):
     TASK_CANCELLED_FIELD_NUMBER: builtins.int
     MEDIA_REGISTERED_FIELD_NUMBER: builtins.int
     CONTEXT_RETRIEVED_FIELD_NUMBER: builtins.int
+    CHECKPOINT_SAVED_FIELD_NUMBER: builtins.int
     version: builtins.int
     """The version of the meaning: 1. An unknown one is refused."""
     sequence: builtins.int
@@ -94,6 +95,10 @@ class EventRecord(message.Message):
     def context_retrieved(self) -> task_event_pb2.ContextRetrieved:
         """What bears on the task was retrieved."""
 
+    @builtins.property
+    def checkpoint_saved(self) -> task_event_pb2.CheckpointSaved:
+        """The state of the attempt's work was saved."""
+
     def __init__(
         self,
         *,
@@ -111,12 +116,13 @@ class EventRecord(message.Message):
         task_cancelled: task_event_pb2.TaskCancelled | None = ...,
         media_registered: task_event_pb2.MediaRegistered | None = ...,
         context_retrieved: task_event_pb2.ContextRetrieved | None = ...,
+        checkpoint_saved: task_event_pb2.CheckpointSaved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "context_retrieved", b"context_retrieved", "fact", b"fact", "media_registered", b"media_registered", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "checkpoint_saved", b"checkpoint_saved", "context_retrieved", b"context_retrieved", "fact", b"fact", "media_registered", b"media_registered", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "context_retrieved", b"context_retrieved", "fact", b"fact", "media_registered", b"media_registered", "operation", b"operation", "sequence", b"sequence", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded", "time", b"time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt_failed", b"attempt_failed", "attempt_returned", b"attempt_returned", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "checkpoint_saved", b"checkpoint_saved", "context_retrieved", b"context_retrieved", "fact", b"fact", "media_registered", b"media_registered", "operation", b"operation", "sequence", b"sequence", "task_cancelled", b"task_cancelled", "task_failed", b"task_failed", "task_submitted", b"task_submitted", "task_succeeded", b"task_succeeded", "time", b"time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_fact: _TypeAlias = typing.Literal["task_submitted", "attempt_started", "attempt_failed", "attempt_returned", "cancel_requested", "task_succeeded", "task_failed", "task_cancelled", "media_registered", "context_retrieved"]  # noqa: Y015
+    _WhichOneofReturnType_fact: _TypeAlias = typing.Literal["task_submitted", "attempt_started", "attempt_failed", "attempt_returned", "cancel_requested", "task_succeeded", "task_failed", "task_cancelled", "media_registered", "context_retrieved", "checkpoint_saved"]  # noqa: Y015
     _WhichOneofArgType_fact: _TypeAlias = typing.Literal["fact", b"fact"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_fact) -> _WhichOneofReturnType_fact | None: ...
 
@@ -147,6 +153,8 @@ class TaskRecord(message.Message):
     QUALITY_FIELD_NUMBER: builtins.int
     REUSED_FROM_FIELD_NUMBER: builtins.int
     END_TIME_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FAILURES_FIELD_NUMBER: builtins.int
     version: builtins.int
     """The version of the meaning: 1. An unknown one is refused."""
     update_time: builtins.int
@@ -173,6 +181,8 @@ class TaskRecord(message.Message):
     """The id of the task whose output was used again."""
     end_time: builtins.int
     """When it became final, in microseconds since 1970. Zero: at update_time, or it has not."""
+    checkpoint_failures: builtins.int
+    """How many attempts counted as failed when it was saved."""
     @builtins.property
     def ready_delay(self) -> duration_pb2.Duration:
         """How long after update_time a pending task may start. Unset: at once."""
@@ -205,6 +215,10 @@ class TaskRecord(message.Message):
     def quality(self) -> task_pb2.Quality:
         """How good the output is."""
 
+    @builtins.property
+    def checkpoint(self) -> task_pb2.Checkpoint:
+        """The newest state that was saved of its work."""
+
     def __init__(
         self,
         *,
@@ -229,10 +243,12 @@ class TaskRecord(message.Message):
         quality: task_pb2.Quality | None = ...,
         reused_from: builtins.str = ...,
         end_time: builtins.int = ...,
+        checkpoint: task_pb2.Checkpoint | None = ...,
+        checkpoint_failures: builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["context", b"context", "failure", b"failure", "output", b"output", "quality", b"quality", "ready_delay", b"ready_delay", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["checkpoint", b"checkpoint", "context", b"context", "failure", b"failure", "output", b"output", "quality", b"quality", "ready_delay", b"ready_delay", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "context", b"context", "device", b"device", "end_time", b"end_time", "ended_attempts", b"ended_attempts", "failure", b"failure", "failures", b"failures", "media", b"media", "output", b"output", "quality", b"quality", "ready_delay", b"ready_delay", "reused_from", b"reused_from", "sequence", b"sequence", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "usage", b"usage", "version", b"version", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "checkpoint", b"checkpoint", "checkpoint_failures", b"checkpoint_failures", "context", b"context", "device", b"device", "end_time", b"end_time", "ended_attempts", b"ended_attempts", "failure", b"failure", "failures", b"failures", "media", b"media", "output", b"output", "quality", b"quality", "ready_delay", b"ready_delay", "reused_from", b"reused_from", "sequence", b"sequence", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "usage", b"usage", "version", b"version", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

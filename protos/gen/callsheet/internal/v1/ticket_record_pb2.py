@@ -25,13 +25,13 @@ _sym_db = _symbol_database.Default()
 from callsheet.v1 import access_service_pb2 as callsheet_dot_v1_dot_access__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)callsheet/internal/v1/ticket_record.proto\x12\x15\x63\x61llsheet.internal.v1\x1a!callsheet/v1/access_service.proto\"y\n\x0cTicketRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12!\n\x05roles\x18\x03 \x03(\x0e\x32\x12.callsheet.v1.Role\x12\x10\n\x08projects\x18\x04 \x03(\t\x12\x13\n\x0b\x65xpire_time\x18\x05 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)callsheet/internal/v1/ticket_record.proto\x12\x15\x63\x61llsheet.internal.v1\x1a!callsheet/v1/access_service.proto\"\x9f\x01\n\x0cTicketRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12!\n\x05roles\x18\x03 \x03(\x0e\x32\x12.callsheet.v1.Role\x12\x10\n\x08projects\x18\x04 \x03(\t\x12\x13\n\x0b\x65xpire_time\x18\x05 \x01(\x03\x12\n\n\x02id\x18\x06 \x01(\x0c\x12\x18\n\x10renewal_end_time\x18\x07 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'callsheet.internal.v1.ticket_record_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TICKETRECORD']._serialized_start=103
-  _globals['_TICKETRECORD']._serialized_end=224
+  _globals['_TICKETRECORD']._serialized_start=104
+  _globals['_TICKETRECORD']._serialized_end=263
 # @@protoc_insertion_point(module_scope)

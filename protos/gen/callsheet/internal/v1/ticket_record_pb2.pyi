@@ -30,12 +30,18 @@ class TicketRecord(message.Message):
     ROLES_FIELD_NUMBER: builtins.int
     PROJECTS_FIELD_NUMBER: builtins.int
     EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
+    RENEWAL_END_TIME_FIELD_NUMBER: builtins.int
     version: builtins.int
     """The version of the meaning: 1. An unknown one is refused."""
     key_id: builtins.str
     """The key it was made with."""
     expire_time: builtins.int
     """When it expires, in microseconds since 1970 by the ledger's clock."""
+    id: builtins.bytes
+    """What it is revoked by: the same in all tickets that were made of one by renewal. Never empty."""
+    renewal_end_time: builtins.int
+    """When its renewals end, in microseconds since 1970 by the ledger's clock. Zero: it cannot be renewed."""
     @builtins.property
     def roles(self) -> containers.RepeatedScalarFieldContainer[access_service_pb2.Role.ValueType]:
         """What it allows. Empty: what the key allows."""
@@ -52,9 +58,11 @@ class TicketRecord(message.Message):
         roles: abc.Iterable[access_service_pb2.Role.ValueType] | None = ...,
         projects: abc.Iterable[builtins.str] | None = ...,
         expire_time: builtins.int = ...,
+        id: builtins.bytes = ...,
+        renewal_end_time: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["expire_time", b"expire_time", "key_id", b"key_id", "projects", b"projects", "roles", b"roles", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["expire_time", b"expire_time", "id", b"id", "key_id", b"key_id", "projects", b"projects", "renewal_end_time", b"renewal_end_time", "roles", b"roles", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

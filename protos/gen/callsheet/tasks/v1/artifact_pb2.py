@@ -22,15 +22,18 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!callsheet/tasks/v1/artifact.proto\x12\x12\x63\x61llsheet.tasks.v1\"\x9a\x01\n\x08\x41rtifact\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x12\n\nmedia_type\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12\x12\n\x05width\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06height\x18\x07 \x01(\rH\x01\x88\x01\x01\x42\x08\n\x06_widthB\t\n\x07_heightb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!callsheet/tasks/v1/artifact.proto\x12\x12\x63\x61llsheet.tasks.v1\x1a\x1egoogle/protobuf/duration.proto\"\xb7\x03\n\x08\x41rtifact\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x12\n\nmedia_type\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12\x12\n\x05width\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06height\x18\x07 \x01(\rH\x01\x88\x01\x01\x12+\n\x08\x64uration\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x06\x66rames\x18\t \x01(\rH\x02\x88\x01\x01\x12\x17\n\nframe_rate\x18\n \x01(\x01H\x03\x88\x01\x01\x12\x15\n\x08\x63hannels\x18\x0b \x01(\rH\x04\x88\x01\x01\x12\x18\n\x0bsample_rate\x18\x0c \x01(\rH\x05\x88\x01\x01\x12\x13\n\x0bvideo_codec\x18\r \x01(\t\x12\x13\n\x0b\x61udio_codec\x18\x0e \x01(\t\x12.\n\x04role\x18\x0f \x01(\x0e\x32 .callsheet.tasks.v1.ArtifactRoleB\x08\n\x06_widthB\t\n\x07_heightB\t\n\x07_framesB\r\n\x0b_frame_rateB\x0b\n\t_channelsB\x0e\n\x0c_sample_rate*\x82\x01\n\x0c\x41rtifactRole\x12\x1d\n\x19\x41RTIFACT_ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41RTIFACT_ROLE_POSTER\x10\x01\x12\x1b\n\x17\x41RTIFACT_ROLE_THUMBNAIL\x10\x02\x12\x1c\n\x18\x41RTIFACT_ROLE_PROVENANCE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'callsheet.tasks.v1.artifact_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ARTIFACT']._serialized_start=58
-  _globals['_ARTIFACT']._serialized_end=212
+  _globals['_ARTIFACTROLE']._serialized_start=532
+  _globals['_ARTIFACTROLE']._serialized_end=662
+  _globals['_ARTIFACT']._serialized_start=90
+  _globals['_ARTIFACT']._serialized_end=529
 # @@protoc_insertion_point(module_scope)

@@ -4,7 +4,9 @@ isort:skip_file
 """
 
 from google.protobuf import descriptor as descriptor
+from google.protobuf import duration_pb2 as duration_pb2
 from google.protobuf import message as message
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
 import sys
 import typing as typing
@@ -16,9 +18,39 @@ else:
 
 DESCRIPTOR: descriptor.FileDescriptor
 
+class _ArtifactRole:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ArtifactRoleEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ArtifactRole.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    ARTIFACT_ROLE_UNSPECIFIED: _ArtifactRole.ValueType  # 0
+    """What was asked for."""
+    ARTIFACT_ROLE_POSTER: _ArtifactRole.ValueType  # 1
+    """One whole picture of a video, to be shown before it plays."""
+    ARTIFACT_ROLE_THUMBNAIL: _ArtifactRole.ValueType  # 2
+    """A small picture of an image or a video, for lists."""
+    ARTIFACT_ROLE_PROVENANCE: _ArtifactRole.ValueType  # 3
+    """How another artifact was made, as JSON."""
+
+class ArtifactRole(_ArtifactRole, metaclass=_ArtifactRoleEnumTypeWrapper):
+    """What an artifact is to the output that refers to it. New roles may be added."""
+
+ARTIFACT_ROLE_UNSPECIFIED: ArtifactRole.ValueType  # 0
+"""What was asked for."""
+ARTIFACT_ROLE_POSTER: ArtifactRole.ValueType  # 1
+"""One whole picture of a video, to be shown before it plays."""
+ARTIFACT_ROLE_THUMBNAIL: ArtifactRole.ValueType  # 2
+"""A small picture of an image or a video, for lists."""
+ARTIFACT_ROLE_PROVENANCE: ArtifactRole.ValueType  # 3
+"""How another artifact was made, as JSON."""
+
 @typing.final
 class Artifact(message.Message):
-    """A large output kept outside the ledger."""
+    """A large output kept outside the ledger.
+
+    What it says of pixels, frames and sound was read from its very bytes after they were made.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -29,6 +61,14 @@ class Artifact(message.Message):
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     WIDTH_FIELD_NUMBER: builtins.int
     HEIGHT_FIELD_NUMBER: builtins.int
+    DURATION_FIELD_NUMBER: builtins.int
+    FRAMES_FIELD_NUMBER: builtins.int
+    FRAME_RATE_FIELD_NUMBER: builtins.int
+    CHANNELS_FIELD_NUMBER: builtins.int
+    SAMPLE_RATE_FIELD_NUMBER: builtins.int
+    VIDEO_CODEC_FIELD_NUMBER: builtins.int
+    AUDIO_CODEC_FIELD_NUMBER: builtins.int
+    ROLE_FIELD_NUMBER: builtins.int
     uri: builtins.str
     """Where it can be fetched: the store's public base URL and the key."""
     key: builtins.str
@@ -43,6 +83,24 @@ class Artifact(message.Message):
     """Its width in pixels. Unset: it has none."""
     height: builtins.int
     """Its height in pixels. Unset: it has none."""
+    frames: builtins.int
+    """How many pictures it shows one after the other. Unset: it is no video."""
+    frame_rate: builtins.float
+    """Its pictures a second. Unset: it is no video."""
+    channels: builtins.int
+    """How many channels its sound has. Unset: it has none."""
+    sample_rate: builtins.int
+    """The samples a second of each channel of its sound. Unset: it has none."""
+    video_codec: builtins.str
+    """The codec of its pictures, as FFmpeg names it, such as h264. Empty: it is no video."""
+    audio_codec: builtins.str
+    """The codec of its sound, as FFmpeg names it, such as aac. Empty: it has none."""
+    role: ArtifactRole.ValueType
+    """What it is to the output that refers to it."""
+    @builtins.property
+    def duration(self) -> duration_pb2.Duration:
+        """How long it plays. Unset: it does not play."""
+
     def __init__(
         self,
         *,
@@ -53,16 +111,40 @@ class Artifact(message.Message):
         size_bytes: builtins.int = ...,
         width: builtins.int | None = ...,
         height: builtins.int | None = ...,
+        duration: duration_pb2.Duration | None = ...,
+        frames: builtins.int | None = ...,
+        frame_rate: builtins.float | None = ...,
+        channels: builtins.int | None = ...,
+        sample_rate: builtins.int | None = ...,
+        video_codec: builtins.str = ...,
+        audio_codec: builtins.str = ...,
+        role: ArtifactRole.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_height", b"_height", "_width", b"_width", "height", b"height", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_channels", b"_channels", "_frame_rate", b"_frame_rate", "_frames", b"_frames", "_height", b"_height", "_sample_rate", b"_sample_rate", "_width", b"_width", "channels", b"channels", "duration", b"duration", "frame_rate", b"frame_rate", "frames", b"frames", "height", b"height", "sample_rate", b"sample_rate", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_height", b"_height", "_width", b"_width", "height", b"height", "key", b"key", "media_type", b"media_type", "sha256", b"sha256", "size_bytes", b"size_bytes", "uri", b"uri", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_channels", b"_channels", "_frame_rate", b"_frame_rate", "_frames", b"_frames", "_height", b"_height", "_sample_rate", b"_sample_rate", "_width", b"_width", "audio_codec", b"audio_codec", "channels", b"channels", "duration", b"duration", "frame_rate", b"frame_rate", "frames", b"frames", "height", b"height", "key", b"key", "media_type", b"media_type", "role", b"role", "sample_rate", b"sample_rate", "sha256", b"sha256", "size_bytes", b"size_bytes", "uri", b"uri", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__channels: _TypeAlias = typing.Literal["channels"]  # noqa: Y015
+    _WhichOneofArgType__channels: _TypeAlias = typing.Literal["_channels", b"_channels"]  # noqa: Y015
+    _WhichOneofReturnType__frame_rate: _TypeAlias = typing.Literal["frame_rate"]  # noqa: Y015
+    _WhichOneofArgType__frame_rate: _TypeAlias = typing.Literal["_frame_rate", b"_frame_rate"]  # noqa: Y015
+    _WhichOneofReturnType__frames: _TypeAlias = typing.Literal["frames"]  # noqa: Y015
+    _WhichOneofArgType__frames: _TypeAlias = typing.Literal["_frames", b"_frames"]  # noqa: Y015
     _WhichOneofReturnType__height: _TypeAlias = typing.Literal["height"]  # noqa: Y015
     _WhichOneofArgType__height: _TypeAlias = typing.Literal["_height", b"_height"]  # noqa: Y015
+    _WhichOneofReturnType__sample_rate: _TypeAlias = typing.Literal["sample_rate"]  # noqa: Y015
+    _WhichOneofArgType__sample_rate: _TypeAlias = typing.Literal["_sample_rate", b"_sample_rate"]  # noqa: Y015
     _WhichOneofReturnType__width: _TypeAlias = typing.Literal["width"]  # noqa: Y015
     _WhichOneofArgType__width: _TypeAlias = typing.Literal["_width", b"_width"]  # noqa: Y015
     @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__channels) -> _WhichOneofReturnType__channels | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frame_rate) -> _WhichOneofReturnType__frame_rate | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frames) -> _WhichOneofReturnType__frames | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_rate) -> _WhichOneofReturnType__sample_rate | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from callsheet.tasks.v1 import artifact_pb2 as artifact_pb2
+from callsheet.tasks.v1 import media_pb2 as media_pb2
 from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
@@ -99,6 +100,10 @@ class GenerateImageInput(message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     SCHEDULER_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
+    LORAS_FIELD_NUMBER: builtins.int
+    CONTROLNET_FIELD_NUMBER: builtins.int
+    REPRODUCIBILITY_FIELD_NUMBER: builtins.int
+    PREVIEW_EVERY_STEPS_FIELD_NUMBER: builtins.int
     prompt: builtins.str
     """What to draw: 1 to 2,000 characters. What the model's text encoder cannot take is cut off."""
     negative_prompt: builtins.str
@@ -123,6 +128,18 @@ class GenerateImageInput(message.Message):
     """Which scheduler walks the steps. Unspecified: the model's own."""
     format: ImageFormat.ValueType
     """How the images are encoded. Unspecified: PNG."""
+    reproducibility: media_pb2.Reproducibility.ValueType
+    """How exactly the same input gives the same output. Unspecified: balanced."""
+    preview_every_steps: builtins.int
+    """After how many steps a small preview is shown: 0 to 150. Zero or unset: none is."""
+    @builtins.property
+    def loras(self) -> containers.RepeatedCompositeFieldContainer[media_pb2.LoraUse]:
+        """The LoRAs that bear on the model's weights: at most 4. One that is named twice is refused."""
+
+    @builtins.property
+    def controlnet(self) -> media_pb2.ControlNetUse:
+        """The ControlNet to follow. Unset: none."""
+
     def __init__(
         self,
         *,
@@ -137,10 +154,14 @@ class GenerateImageInput(message.Message):
         model: builtins.str = ...,
         scheduler: Scheduler.ValueType = ...,
         format: ImageFormat.ValueType = ...,
+        loras: abc.Iterable[media_pb2.LoraUse] | None = ...,
+        controlnet: media_pb2.ControlNetUse | None = ...,
+        reproducibility: media_pb2.Reproducibility.ValueType = ...,
+        preview_every_steps: builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_count", b"_count", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "count", b"count", "guidance_scale", b"guidance_scale", "height", b"height", "seed", b"seed", "steps", b"steps", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_count", b"_count", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_preview_every_steps", b"_preview_every_steps", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "controlnet", b"controlnet", "count", b"count", "guidance_scale", b"guidance_scale", "height", b"height", "preview_every_steps", b"preview_every_steps", "seed", b"seed", "steps", b"steps", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_count", b"_count", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "count", b"count", "format", b"format", "guidance_scale", b"guidance_scale", "height", b"height", "model", b"model", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_count", b"_count", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_preview_every_steps", b"_preview_every_steps", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "controlnet", b"controlnet", "count", b"count", "format", b"format", "guidance_scale", b"guidance_scale", "height", b"height", "loras", b"loras", "model", b"model", "negative_prompt", b"negative_prompt", "preview_every_steps", b"preview_every_steps", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__count: _TypeAlias = typing.Literal["count"]  # noqa: Y015
     _WhichOneofArgType__count: _TypeAlias = typing.Literal["_count", b"_count"]  # noqa: Y015
@@ -148,6 +169,8 @@ class GenerateImageInput(message.Message):
     _WhichOneofArgType__guidance_scale: _TypeAlias = typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
     _WhichOneofReturnType__height: _TypeAlias = typing.Literal["height"]  # noqa: Y015
     _WhichOneofArgType__height: _TypeAlias = typing.Literal["_height", b"_height"]  # noqa: Y015
+    _WhichOneofReturnType__preview_every_steps: _TypeAlias = typing.Literal["preview_every_steps"]  # noqa: Y015
+    _WhichOneofArgType__preview_every_steps: _TypeAlias = typing.Literal["_preview_every_steps", b"_preview_every_steps"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__steps: _TypeAlias = typing.Literal["steps"]  # noqa: Y015
@@ -160,6 +183,8 @@ class GenerateImageInput(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preview_every_steps) -> _WhichOneofReturnType__preview_every_steps | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @typing.overload
@@ -182,6 +207,9 @@ class GenerateImageOutput(message.Message):
     STEPS_FIELD_NUMBER: builtins.int
     GUIDANCE_SCALE_FIELD_NUMBER: builtins.int
     SCHEDULER_FIELD_NUMBER: builtins.int
+    THUMBNAILS_FIELD_NUMBER: builtins.int
+    PROVENANCE_FIELD_NUMBER: builtins.int
+    BUCKET_FIELD_NUMBER: builtins.int
     seed: builtins.int
     """The seed of the first image."""
     model: builtins.str
@@ -198,9 +226,19 @@ class GenerateImageOutput(message.Message):
     """The guidance scale used."""
     scheduler: builtins.str
     """The name of the scheduler class that walked the steps."""
+    bucket: builtins.int
+    """How many items each forward pass carried: with the same one, the same input has the same bits."""
     @builtins.property
     def images(self) -> containers.RepeatedCompositeFieldContainer[artifact_pb2.Artifact]:
         """The images, in order of their seeds."""
+
+    @builtins.property
+    def thumbnails(self) -> containers.RepeatedCompositeFieldContainer[artifact_pb2.Artifact]:
+        """A thumbnail of each image, in the same order: WebP, at most 256 pixels on its longer side."""
+
+    @builtins.property
+    def provenance(self) -> containers.RepeatedCompositeFieldContainer[artifact_pb2.Artifact]:
+        """How each image was made, in the same order: JSON in the manner of a C2PA manifest."""
 
     def __init__(
         self,
@@ -214,9 +252,12 @@ class GenerateImageOutput(message.Message):
         steps: builtins.int = ...,
         guidance_scale: builtins.float = ...,
         scheduler: builtins.str = ...,
+        thumbnails: abc.Iterable[artifact_pb2.Artifact] | None = ...,
+        provenance: abc.Iterable[artifact_pb2.Artifact] | None = ...,
+        bucket: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "model", b"model", "model_revision", b"model_revision", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bucket", b"bucket", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "model", b"model", "model_revision", b"model_revision", "provenance", b"provenance", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "thumbnails", b"thumbnails", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -161,6 +161,11 @@ SEED_FIELD_NUMBER: builtins.int
 MODEL_DEFAULT_FIELD_NUMBER: builtins.int
 UNSET_MEANS_FIELD_NUMBER: builtins.int
 ABOUT_FIELD_NUMBER: builtins.int
+MODE_FIELD_NUMBER: builtins.int
+LORA_FIELD_NUMBER: builtins.int
+CONTROLNET_FIELD_NUMBER: builtins.int
+OPTIONAL_MODEL_FIELD_NUMBER: builtins.int
+NO_BEARING_FIELD_NUMBER: builtins.int
 task_type: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.MessageOptions, TaskType]
 """Marks a message as the input of a task type."""
 model: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.bool]
@@ -173,3 +178,15 @@ unset_means: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOption
 """What an unset field means, in protobuf JSON: so two inputs that mean the same are known to be equal."""
 about: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.bool]
 """Marks words that tell what a task is about: it is found again by them, and what is known is looked up by them."""
+mode: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.str]
+"""Says what the input's model is asked to do, as the families of models name it: on the field that names the model,
+what it is while no other field says it; on another field, what it is while that field is set.
+"""
+lora: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.bool]
+"""Marks a string as the name of a LoRA in the catalogue of models."""
+controlnet: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.bool]
+"""Marks a string as the name of a ControlNet in the catalogue of models."""
+optional_model: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.bool]
+"""Marks a string like model does, but empty means that the work is done without one."""
+no_bearing: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.bool]
+"""Marks a field that does not bear on the output: inputs that differ in it alone are equal."""
