@@ -15,7 +15,12 @@ from callsheet.artifacts.store import ArtifactStore
 from callsheet.internal.v1.pipe_pb2 import AttemptEnded
 from callsheet.media import espeak
 from callsheet.tasks.v1.edit_audio_pb2 import AudioTrack, EditAudioInput, EditAudioOutput
-from callsheet.tasks.v1.edit_video_pb2 import EditVideoInput, EditVideoOutput, VideoClip
+from callsheet.tasks.v1.edit_video_pb2 import (
+    EditVideoInput,
+    EditVideoOutput,
+    VideoClip,
+    VideoStyle,
+)
 from callsheet.tasks.v1.media_pb2 import MediaReference
 from callsheet.tasks.v1.synthesize_speech_pb2 import (
     SynthesizeSpeechInput,
@@ -128,6 +133,28 @@ async def test_an_image_is_made_larger_and_scored(
     assert ended.output.Unpack(output)
     assert (output.image.width, output.image.height) == (64, 48)
     assert ended.quality.measure == "image-focus-exposure-1"
+
+
+async def test_models_draw_a_style_say_a_text_and_make_an_image_larger(
+    host: RunnerHost, store: ArtifactStore, film: MediaReference, state_dir: Path
+) -> None:
+    """The built-in models draw noise, so what is looked at is its size and length."""
+    style = VideoStyle(prompt="a drawing", model="tiny-wan", seed=7, steps=2)
+    clip = VideoClip(video=film, end=seconds(0.4))
+    styled = await made(host, EditVideoInput(clips=[clip], style=style), EditVideoOutput())
+    drawn = seen(store.get(styled.video.key))
+    assert [picture.shape for picture in drawn.pictures] == [(24, 32, 3)] * 4
+    assert drawn.codecs == ("h264", "aac")
+    assert (styled.model, styled.seed, styled.rendering.steps) == ("tiny-wan", 7, 2)
+
+    wanted = SynthesizeSpeechInput(text="Action!", model="tiny-vits", seed=7)
+    said = await made(host, wanted, SynthesizeSpeechOutput())
+    assert seen(store.get(said.audio.key)).rate == said.audio.sample_rate == 16_000
+
+    image = uploaded(store, png(plain(RED, width=16, height=16)), state_dir, suffix="png")
+    upscale = UpscaleImageInput(image=image, model="tiny-upscaler", seed=7, steps=2)
+    large = await made(host, upscale, UpscaleImageOutput())
+    assert (large.image.width, large.image.height, large.factor) == (64, 64, 4)
 
 
 async def test_the_limits_are_those_of_the_settings(
