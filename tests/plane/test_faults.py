@@ -29,7 +29,8 @@ pytestmark = pytest.mark.timeout(240)  # processes start anew, and leases have t
 
 @pytest.fixture
 async def plane(tmp_path: Path, cache_dir: Path) -> AsyncGenerator[Plane]:
-    async with whole_plane(tmp_path, cache=cache_dir) as started:
+    # One runner: that of the device
+    async with whole_plane(tmp_path, cache=cache_dir, queues="gpu,system") as started:
         yield started
 
 
@@ -119,7 +120,9 @@ async def test_a_task_ends_once_though_its_worker_is_killed_and_what_it_left_is_
         lost = await eventually(uploaded, within=PATIENCE)
         await asyncio.to_thread(plane.restart, "worker")
         await check_it_ended_once(handle, watching, receiver, attempts=2)
-        kept = sorted(image.key for image in (await handle.result()).images)
+        output = await handle.result()
+        files = (*output.images, *output.thumbnails, *output.provenance)
+        kept = sorted(file.key for file in files)
     assert set(lost).isdisjoint(kept)
     assert set(lost) < set(store.list_keys(PROJECT, handle.id))
     # The sweeper leaves what the result refers to, and nothing else.
