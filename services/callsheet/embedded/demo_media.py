@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,7 +15,8 @@ from google.protobuf.message import Message
 from callsheet.client import TaskClient, TaskHandle
 from callsheet.embedded.demo_plane import DemoFailed, DemoPlane
 from callsheet.embedded.demo_stage import PROJECT, run_story
-from callsheet.embedded.demo_telling import file_of, opened_image, tell
+from callsheet.embedded.demo_telling import file_of, opened_image, seen_in, tell
+from callsheet.embedded.module_command import module_command
 from callsheet.runtime.settings import Settings
 from callsheet.tasks.v1.artifact_pb2 import Artifact
 from callsheet.tasks.v1.edit_video_pb2 import (
@@ -229,12 +229,8 @@ def _tell(event: TaskEvent, seen: _Seen) -> None:
 
 def _opened_preview(preview: Artifact) -> bool:
     """Print what a preview is, after decoding it. False: a newer one is there already."""
-    from PIL import Image  # noqa: PLC0415  # of the extra gpu, which every other command does without
-
     try:
-        with Image.open(file_of(preview)) as picture:
-            picture.load()
-            format_and_size = (picture.format, *picture.size)
+        format_and_size = seen_in(file_of(preview))
     except FileNotFoundError:
         return False
     if format_and_size != ("WEBP", preview.width, preview.height):
@@ -282,7 +278,7 @@ def _seconds(sound: Mapping[str, Any]) -> float:
 def _look(file: Path) -> Mapping[str, Any]:
     """Return what a process of the media's own finds in a file. Raises SubprocessError."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "callsheet.media.looking", str(file)],
+        module_command("media.looking", str(file)),
         stdout=subprocess.PIPE,
         check=True,
         timeout=_LOOK_SECONDS,

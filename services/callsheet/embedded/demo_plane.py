@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Final, cast
 
+from callsheet.embedded.module_command import module_command
 from callsheet.embedded.parentage import ends_with_parent
 
 _START: Final = timedelta(minutes=3)
@@ -137,7 +137,7 @@ def _environment(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _command(*words: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "callsheet.embedded.main", *words]
+    return module_command("embedded.main", *words)
 
 
 def _ready(up: "subprocess.Popen[str]") -> Mapping[str, object]:

@@ -50,14 +50,19 @@ def file_of(artifact: Artifact) -> Path:
     return Path(unquote(urlsplit(artifact.uri).path))
 
 
-def opened_image(image: Artifact) -> Path:
-    """Return the image's file, after decoding all of it. Raises DemoFailed."""
+def seen_in(file: Path) -> tuple[str | None, int, int]:
+    """Return the format, width and height of a picture, after decoding all of it."""
     from PIL import Image  # noqa: PLC0415  # of the extra gpu, which every other command does without
 
-    file = file_of(image)
     with Image.open(file) as picture:
         picture.load()
-        seen = (picture.format, *picture.size)
+        return (picture.format, *picture.size)
+
+
+def opened_image(image: Artifact) -> Path:
+    """Return the image's file, after decoding all of it. Raises DemoFailed."""
+    file = file_of(image)
+    seen = seen_in(file)
     if seen != ("PNG", image.width, image.height) or file.stat().st_size != image.size_bytes:
         raise DemoFailed(f"{file} is {seen}, not what the result says of it")
     print(f"\nimage       {file}")

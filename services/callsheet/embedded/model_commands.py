@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from callsheet.embedded.key_commands import CommandRefused
+from callsheet.embedded.module_command import module_command
 from callsheet.runtime.catalogue_file import load_catalogue
 from callsheet.runtime.memory_needs import Estimate, default_shape, peak_bytes
 from callsheet.runtime.model_files import ModelFiles
@@ -56,10 +57,9 @@ def models_command(settings: Settings, asked: argparse.Namespace) -> int:
 
 def _become_runner(asked: argparse.Namespace) -> None:
     """Replace this process by the runner's: torch is its alone."""
-    # -P: a file in the folder one happens to stand in must not shadow a module.
-    command = [sys.executable, "-P", "-m", "callsheet.runner.models"]
     words = [*(["--json"] if asked.json else []), asked.action, "--", *asked.name]
-    os.execv(command[0], [*command, *words])  # noqa: S606  # no shell is wanted
+    command = module_command("runner.models", *words)
+    os.execv(command[0], command)  # noqa: S606  # no shell is wanted
 
 
 def _list(items: list[InventoryItem], catalogue: Catalogue, asked: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +32,7 @@ from callsheet.embedded.gateway_room import (
     gateway_environment,
 )
 from callsheet.embedded.log_file import cap
+from callsheet.embedded.module_command import module_command
 from callsheet.embedded.state_folder import StateFolder, StateFolderTaken
 from callsheet.embedded.supervisor import Supervisor
 from callsheet.embedded.valkey import EmbeddedValkey, ValkeyUnavailable
@@ -67,9 +67,7 @@ class UpFailed(Exception):
 
 def room_command(room: str) -> tuple[str, ...]:
     """Return the command line that runs a room as a process."""
-    # -P: a file in the folder one happens to stand in must not shadow a module.
-    module = BRAIN_MODULE if room == BRAIN else room
-    return (sys.executable, "-P", "-m", f"callsheet.{module}")
+    return tuple(module_command(BRAIN_MODULE if room == BRAIN else room))
 
 
 def run_up(
