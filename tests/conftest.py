@@ -1,12 +1,15 @@
 """A real Valkey for every test, and a cell of its own for each."""
 
+import logging
 import os
 import secrets
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from callsheet.embedded.valkey import EmbeddedValkey
@@ -19,6 +22,19 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 # Started in the background by a shell without job control, this process ignores Ctrl-C, and so
 # would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test, or a command run in this process, configures does not reach the next test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    yield
+    logging.captureWarnings(False)
+    root.handlers = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

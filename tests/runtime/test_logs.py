@@ -6,7 +6,6 @@ import logging
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -21,19 +20,6 @@ API_KEY = "cs_0123abcd_" + "s" * 43
 SECRET = "whsec_" + "c2VjcmV0" * 5
 
 log = cast("FilteringBoundLogger", structlog.get_logger())
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test configures does not reach the next one."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    yield
-    logging.captureWarnings(False)
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -20,8 +20,13 @@ async def main() -> None:
     configure_logging(load_settings_or_exit(), process="worker")
     host = RunnerHost("cpu")
 
+    told = False
+
     def tell(progress: Progress) -> None:
-        if progress.current == 1:
+        nonlocal told
+        # Newer progress replaces what was not sent yet: nobody may be told of the first step.
+        if progress.current and not told:
+            told = True
             sys.stdout.write(f"{host.pid}\n")
             sys.stdout.flush()
 
