@@ -6,11 +6,12 @@ from typing import Final
 import pytest
 from google.protobuf.message import Message
 
-from callsheet.control.model_uses import adapters_of, check_models, model_of
+from callsheet.control.model_uses import check_models
 from callsheet.ledger.catalog import task_types
 from callsheet.ledger.errors import InvalidField, ModelUnknown
 from callsheet.runtime.catalogue_file import load_catalogue
 from callsheet.runtime.families import Mode
+from callsheet.runtime.input_models import adapters_of, model_of
 from callsheet.runtime.models import BUILT_INS, Catalogue
 from callsheet.tasks.v1.edit_image_pb2 import IMAGE_EDIT_METHOD_INSTRUCTION, EditImageInput
 from callsheet.tasks.v1.edit_video_pb2 import EditVideoInput, VideoStyle

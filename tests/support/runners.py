@@ -13,7 +13,9 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from callsheet.broker.chooser import ChoiceRules
 from callsheet.internal.v1.pipe_pb2 import AttemptEnded, RunAttempt
+from callsheet.runtime.catalogue_file import load_catalogue
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput, GenerateImageOutput
 from callsheet.tasks.v1.ping_pb2 import PingInput
 from callsheet.v1.task_pb2 import FailureReason, Progress
@@ -25,6 +27,8 @@ SCRIPTED: Final = (sys.executable, str(Path(__file__).with_name("scripted_runner
 
 #: More than any test waits for on a busy machine; what fails by time fails by this.
 LONG: Final = timedelta(seconds=90)
+#: Of a worker that runs each task alone.
+ALONE: Final = ChoiceRules(load_catalogue(None), bucket=1, patience=timedelta(seconds=30))
 
 
 def environment(state_dir: Path, *, cache_dir: Path | None = None, **more: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from callsheet.worker.ledger_clock import LedgerClock
 from callsheet.worker.runner_host import RunnerHost
 from callsheet.worker.worker import LedgerWorker, Shape
 from tests.support.ledgers import Cell, memory_cell
+from tests.support.runners import ALONE
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 GIGABYTE = 10**9
@@ -38,6 +39,7 @@ async def told(plane: Cell, *reports: DeviceReport | None) -> list[WorkerDevice]
         device="cuda:0",
         memory_limit_bytes=None,
         drain_timeout=timedelta(0),
+        choice=ALONE,
     )
     worker = LedgerWorker(
         plane.attempts("w"),

@@ -37,7 +37,7 @@ from callsheet.worker.worker import LedgerWorker, Shape
 from tests.support.ledgers import LEASE, OWNER, Cell, memory_cell, redis_cell
 from tests.support.processes import room
 from tests.support.rendering import MODES, STEPS, Controls, built_in, contents, request_of, warm
-from tests.support.runners import environment
+from tests.support.runners import ALONE, environment
 
 # What the libraries warn of is theirs to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -73,6 +73,7 @@ async def working(plane: Cell, folder: Path, cache_dir: Path) -> AsyncGenerator[
         device="cpu",
         memory_limit_bytes=None,
         drain_timeout=timedelta(0),
+        choice=ALONE,
     )
     worker = LedgerWorker(
         Attempts(plane.writer, plane.log, plane.catalog, worker="w", lease=LEASE),

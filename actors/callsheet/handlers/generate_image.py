@@ -1,7 +1,8 @@
 """Render images from a prompt.
 
-The images of one task are drawn one after the other, never as a batch: an image then depends on its
-own seed alone, to the last bit, whatever the count is.
+The images of one task are drawn one after the other: an image then depends on its own seed alone,
+to the last bit, whatever the count is. A task of one image may share its pass with other tasks, if
+it does not ask for the same bits every time; its output tells how many did.
 """
 
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from callsheet.runner.rendering import (
 )
 from callsheet.runner.seeds import seed_of
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput, GenerateImageOutput
+from callsheet.tasks.v1.media_pb2 import REPRODUCIBILITY_STRICT
 
 if TYPE_CHECKING:
     from callsheet.runner.rendering import Pixels
@@ -61,6 +63,7 @@ def run(input: GenerateImageInput, context: TaskContext) -> GenerateImageOutput:
                 model_revision=output.model_revision,
                 seed=output.seed + index,
                 libraries=rendered.versions,
+                tuning=rendered.tuning,
             )
             delivered = deliver_image(context, item.frames[0], IMAGES[input.format], provenance)
             output.images.append(delivered.image)
@@ -106,9 +109,16 @@ def _request(
             if control is None
             else ControlNetUse(use.name, use.scale if use.HasField("scale") else 1.0)
         ),
-        # More than is asked for, and no more memory than one image takes.
-        reproducibility=Reproducibility.STRICT,
+        reproducibility=_reproducibility(input),
     )
+
+
+def _reproducibility(input: GenerateImageInput) -> Reproducibility:
+    """Return whether others may share the pass of the task's one image."""
+    if input.count > 1 or input.reproducibility == REPRODUCIBILITY_STRICT:
+        # Of many more than is asked for, and no more memory than one image takes.
+        return Reproducibility.STRICT
+    return Reproducibility.BALANCED
 
 
 def _guidance_scale(input: GenerateImageInput, pipeline: LoadedPipeline) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import structlog
 from google.protobuf.any_pb2 import Any
@@ -17,7 +17,6 @@ from callsheet.internal.v1.pipe_pb2 import AttemptEnded, AttemptProgress, FromRu
 from callsheet.media.fetching import ProjectFiles
 from callsheet.media.limits import MediaLimits
 from callsheet.media.reader import MediaReader
-from callsheet.runner.agreement import PromptAgreement
 from callsheet.runner.attempt_controls import AttemptControls
 from callsheet.runner.checkpoints import AttemptCheckpoints, CheckpointPolicy
 from callsheet.runner.context import (
@@ -29,11 +28,10 @@ from callsheet.runner.context import (
 from callsheet.runner.failures import failure_of, one_line
 from callsheet.runner.frames import MAX_FRAME_BYTES
 from callsheet.runner.handlers import pack_output, unpack_input
-from callsheet.runner.pipelines import Pipelines
 from callsheet.runner.preview_pictures import AttemptPreviews
-from callsheet.runner.quality import is_measured, quality_of
+from callsheet.runner.quality import Agreement, is_measured, quality_of
 from callsheet.runner.rendering import LoadedPipeline, Mode, Words, step_of
-from callsheet.runner.uploads import Uploads
+from callsheet.runner.uploads import OwnUploads, Uploads
 from callsheet.runner.usage import UsageMeter
 from callsheet.tasks.v1.artifact_pb2 import Artifact
 from callsheet.v1.task_pb2 import FailureReason, Progress, ProgressPhase, Quality
@@ -43,6 +41,18 @@ _BETWEEN_REPORTS: Final = timedelta(milliseconds=50)
 _LARGEST_OUTPUT: Final = MAX_FRAME_BYTES - 64 * 1024  # a frame holds usage and ids, too
 
 _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
+
+
+class PipelineSource(Protocol):
+    """Where an attempt's models come from."""
+
+    def get(self, name: str, *, mode: Mode | None = None) -> LoadedPipeline:
+        """Return the pipeline of a model, as TaskContext.pipeline says."""
+        ...
+
+    def agreement(self) -> Agreement | None:
+        """Return what tells how well images agree with words. None: nothing does."""
+        ...
 
 
 class AttemptContext:
@@ -55,9 +65,9 @@ class AttemptContext:
         device: str,
         stop: threading.Event,
         send: Callable[[FromRunner], None],
-        pipelines: Pipelines,
+        pipelines: PipelineSource,
         artifacts: ArtifactStore,
-        uploads: Uploads,
+        uploads: Uploads | OwnUploads,
         checkpoint_period: timedelta,
         meter: UsageMeter,
         scratch: Path,
@@ -265,7 +275,7 @@ class AttemptContext:
             progress.CopyFrom(self._told)
         self._tell(progress)
 
-    def _loaded_agreement(self) -> PromptAgreement | None:
+    def _loaded_agreement(self) -> Agreement | None:
         with self._meter.loading():
             return self._pipelines.agreement()
 

@@ -12,7 +12,7 @@ import structlog
 from callsheet.artifacts.errors import ArtifactNotFound, ArtifactStoreError
 from callsheet.artifacts.store import ArtifactStore
 from callsheet.internal.v1.pipe_pb2 import AttemptCheckpoint, FromRunner, RunAttempt
-from callsheet.runner.uploads import Uploads
+from callsheet.runner.uploads import OwnUploads, Uploads
 from callsheet.v1.task_pb2 import Checkpoint
 
 MEDIA_TYPE: Final = "application/octet-stream"
@@ -63,7 +63,7 @@ class AttemptCheckpoints:
         run: RunAttempt,
         *,
         artifacts: ArtifactStore,
-        uploads: Uploads,
+        uploads: Uploads | OwnUploads,
         send: Callable[[FromRunner], None],
         policy: CheckpointPolicy,
     ) -> None:

@@ -4,6 +4,7 @@ import argparse
 import os
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,8 @@ import structlog
 from callsheet.artifacts.store import ArtifactStore
 from callsheet.internal.v1.pipe_pb2 import FromRunner, RunnerReady
 from callsheet.media.limits import MediaLimits
-from callsheet.runner.attempt import AttemptContext, Ending, end_of
+from callsheet.runner.attempt import AttemptContext, Ending, PipelineSource, end_of
+from callsheet.runner.batches import SharedPipelines, render_together
 from callsheet.runner.context import Resolve
 from callsheet.runner.failures import breaks_device, is_out_of_memory
 from callsheet.runner.frames import FrameSocket, PipeBroken
@@ -23,7 +25,9 @@ from callsheet.runner.handlers import handler_for, holds_device
 from callsheet.runner.inbox import Inbox, TakenAttempt
 from callsheet.runner.lifeline import die_with_parent, outlive_polite_signals, parent_watch
 from callsheet.runner.pipelines import Pipelines
-from callsheet.runner.uploads import Uploads
+from callsheet.runner.tuning import Tuning, TuningRefused
+from callsheet.runner.turns import Turns
+from callsheet.runner.uploads import OwnUploads, Uploads
 from callsheet.runner.usage import UsageMeter
 from callsheet.runtime.artifacts import artifact_store
 from callsheet.runtime.catalogue_file import load_catalogue
@@ -45,7 +49,8 @@ def serve(arguments: Sequence[str], *, resolve: Resolve = handler_for) -> NoRetu
     """Run attempts for the worker at the other end of the given socket, until it is gone.
 
     The worker is told at once that the runner is ready; torch is imported meanwhile, and the first
-    attempt that needs a pipeline waits for that and counts the wait as loading.
+    attempt that needs a pipeline waits for that and counts the wait as loading. Where models are
+    compiled it is told when that is done.
     """
     parent_is_there = parent_watch()
     outlive_polite_signals()
@@ -69,12 +74,15 @@ def serve(arguments: Sequence[str], *, resolve: Resolve = handler_for) -> NoRetu
     )
     inbox.start()
     try:
-        pipelines.warm_up()
+        pipelines.warm_up(limit=settings.warm_up_limit)
         pipe.send(FromRunner(ready=RunnerReady(device=given.device)))
         while True:
             runner.run(inbox.next())
     except PipeBroken as error:
         _leave(str(error))
+    except TuningRefused as error:
+        sys.stderr.write(f"{error}\n")
+        _exit(EXIT_SETTINGS_REFUSED)
 
 
 class Runner:
@@ -103,33 +111,90 @@ class Runner:
         self._uploads = Uploads()
         self._resolve = resolve
 
-    def run(self, taken: TakenAttempt) -> None:
-        """Run one attempt and tell the worker how it ended; raises PipeBroken when it is gone."""
+    def run(self, taken: Sequence[TakenAttempt]) -> None:
+        """Run attempts and tell the worker how each ended; raises PipeBroken when it is gone."""
+        if len(taken) > 1:
+            self._run_together(taken)
+            return
+        ending = self._end(taken[0], pipelines=self._pipelines, uploads=self._uploads)
+        self._inbox.finish()
+        self._pipe.send(FromRunner(ended=ending.frame))
+        if ending.error is not None:
+            self._recover(ending.error)
+
+    def _run_together(self, taken: Sequence[TakenAttempt]) -> None:
+        """Run each attempt in a thread of its own, and what needs a model in this one."""
+        turns = Turns(len(taken))
+        pipelines = SharedPipelines(self._pipelines, turns)
+        endings: list[Ending] = []
+        broken: list[Exception] = []
+        ended = threading.Lock()
+
+        def perform(each: TakenAttempt) -> None:
+            uploads = OwnUploads(self._uploads, each.run.task_id)
+            try:
+                ending = self._end(each, pipelines=pipelines, uploads=uploads, sharers=len(taken))
+            except Exception as error:  # noqa: BLE001 - raised below, in the thread that is waited for
+                broken.append(error)
+                return
+            finally:
+                turns.leave()
+            with ended:
+                endings.append(ending)
+                if len(endings) == len(taken):
+                    self._inbox.finish()
+            self._pipe.send(FromRunner(ended=ending.frame))
+
+        threads = [
+            threading.Thread(target=perform, args=(each,), name=each.run.task_id, daemon=True)
+            for each in taken
+        ]
+        for thread in threads:
+            thread.start()
+        turns.serve(render_together)
+        for thread in threads:
+            thread.join()
+        if broken:
+            raise broken[0]
+        for error in (ending.error for ending in endings):
+            if error is not None:
+                self._recover(error)
+
+    def _end(
+        self,
+        taken: TakenAttempt,
+        *,
+        pipelines: PipelineSource,
+        uploads: Uploads | OwnUploads,
+        sharers: int = 1,
+    ) -> Ending:
         trace = parse_traceparent(taken.run.trace_parent)
         with attempt_logged(
             task_id=taken.run.task_id,
             attempt=taken.run.attempt,
             trace_id=trace.trace_id if trace is not None else "",
         ):
-            ending = self._end(taken)
-        self._inbox.finish()
-        self._pipe.send(FromRunner(ended=ending.frame))
-        if ending.error is not None:
-            self._recover(ending.error)
+            return self._ended(taken, pipelines=pipelines, uploads=uploads, sharers=sharers)
 
-    def _end(self, taken: TakenAttempt) -> Ending:
+    def _ended(
+        self,
+        taken: TakenAttempt,
+        *,
+        pipelines: PipelineSource,
+        uploads: Uploads | OwnUploads,
+        sharers: int,
+    ) -> Ending:
         meter = UsageMeter(
-            self._pipelines,
-            holds_device=holds_device(taken.run.task_type),
+            self._pipelines, holds_device=holds_device(taken.run.task_type), sharers=sharers
         )
         context = AttemptContext(
             taken.run,
             device=self._device,
             stop=taken.stop,
             send=self._pipe.send,
-            pipelines=self._pipelines,
+            pipelines=pipelines,
             artifacts=self._artifacts,
-            uploads=self._uploads,
+            uploads=uploads,
             checkpoint_period=self._checkpoint_period,
             meter=meter,
             scratch=self._scratch,
@@ -179,6 +244,7 @@ def _pipelines(settings: Settings, *, device: str) -> Pipelines:
         most_host_bytes=int(limit * _SHARE_OF_MEMORY) if warm is None else warm,
         most_device_bytes=settings.warm_device_bytes,
         host_bytes=limit,
+        tuning=Tuning.of(settings, device=device, cache_dir=settings.cache_dir),
     )
 
 

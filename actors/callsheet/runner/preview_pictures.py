@@ -10,7 +10,7 @@ from typing import Final
 from callsheet.artifacts.store import ArtifactStore
 from callsheet.internal.v1.pipe_pb2 import RunAttempt
 from callsheet.runner.rendering import Pixels
-from callsheet.runner.uploads import Uploads
+from callsheet.runner.uploads import OwnUploads, Uploads
 from callsheet.tasks.v1.artifact_pb2 import Artifact
 
 MEDIA_TYPE: Final = "image/webp"
@@ -34,7 +34,7 @@ class AttemptPreviews:
         run: RunAttempt,
         *,
         artifacts: ArtifactStore,
-        uploads: Uploads,
+        uploads: Uploads | OwnUploads,
         tell: Callable[[Artifact], None],
     ) -> None:
         self._run = run

@@ -65,6 +65,33 @@ class Uploads:
             _done(kind, job)
 
 
+class OwnUploads:
+    """The uploads of one of several attempts that run together: its kinds are its own."""
+
+    def __init__(self, uploads: Uploads, owner: str) -> None:
+        self._uploads = uploads
+        self._owner = owner
+
+    def put(self, kind: str, job: Callable[[], None]) -> None:
+        """Do the job instead of an older one of its kind, as Uploads.put."""
+        self._uploads.put(self._owned(kind), job)
+
+    def is_busy(self, kind: str) -> bool:
+        """Tell whether a job of the kind waits or is being done."""
+        return self._uploads.is_busy(self._owned(kind))
+
+    def drop(self, kind: str) -> None:
+        """Forget the job of the kind that waits."""
+        self._uploads.drop(self._owned(kind))
+
+    def finish(self, *, within: timedelta = _CLOSED_WITHIN) -> bool:
+        """Return when nothing is left to do, of the others either; False: it took longer."""
+        return self._uploads.finish(within=within)
+
+    def _owned(self, kind: str) -> str:
+        return f"{self._owner} {kind}"
+
+
 def _done(kind: str, job: Callable[[], None]) -> None:
     try:
         job()

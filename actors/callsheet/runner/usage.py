@@ -40,8 +40,10 @@ class UsageMeter:
     A task type that takes no device slot has none.
     """
 
-    def __init__(self, memory: DeviceMemory, *, holds_device: bool) -> None:
+    def __init__(self, memory: DeviceMemory, *, holds_device: bool, sharers: int = 1) -> None:
+        """*sharers* is how many attempts run together: the slot's seconds are each one's part."""
         self._memory = memory
+        self._sharers = sharers
         self._holds_device = holds_device
         self._start = self._entered = time.monotonic()
         self._phase: ProgressPhase.ValueType = PROGRESS_PHASE_UNSPECIFIED
@@ -76,7 +78,7 @@ class UsageMeter:
         held = self._entered - self._start
         load = self._seconds.get(PROGRESS_PHASE_LOADING, 0.0)
         return Usage(
-            gpu_seconds=held if self._holds_device else 0.0,
+            gpu_seconds=held / self._sharers if self._holds_device else 0.0,
             model_load_seconds=load,
             run_seconds=max(0.0, held - load),
             step_seconds=self._seconds.get(PROGRESS_PHASE_STEPS),

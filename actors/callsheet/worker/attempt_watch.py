@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final, cast
 
@@ -12,6 +12,7 @@ from callsheet.internal.v1.pipe_pb2 import (
     AttemptCheckpoint,
     AttemptEnded,
     AttemptProgress,
+    FromRunner,
     RunAttempt,
     StopAttempt,
     ToRunner,
@@ -34,6 +35,7 @@ from callsheet.worker.runner_process import RunnerProcess, ending
 
 OnProgress = Callable[[Progress], None]
 OnCheckpoint = Callable[[Checkpoint], None]
+Receive = Callable[[], Awaitable[FromRunner]]
 
 _ENDED_WITHIN: Final = timedelta(seconds=2)
 _MEBIBYTE: Final = 2**20
@@ -67,17 +69,22 @@ class AttemptWatch:
         self._on_checkpoint = on_checkpoint
         self._start_time = time.monotonic()
 
-    async def until_end(self, process: RunnerProcess) -> AttemptEnded:
+    async def until_end(
+        self, process: RunnerProcess, *, receive: Receive | None = None
+    ) -> AttemptEnded:
         """Send the attempt to an idle runner and return how it ended.
 
+        With *receive*, what waits for the attempt's own frames, it was sent already, with others.
         The runner is dead afterwards when it had to be killed, broke, or this call was cancelled.
         """
         self._start_time = time.monotonic()
-        try:
-            process.send(ToRunner(run=self.attempt))
-        except PipeBroken as error:
-            return self.failed(FAILURE_REASON_INTERNAL, f"the attempt cannot be sent: {error}")
-        ended = asyncio.create_task(self._received_end(process))
+        if receive is None:
+            receive = process.receive
+            try:
+                process.send(ToRunner(run=self.attempt))
+            except PipeBroken as error:
+                return self.failed(FAILURE_REASON_INTERNAL, f"the attempt cannot be sent: {error}")
+        ended = asyncio.create_task(self._received_end(receive))
         crowded = asyncio.create_task(self._memory_above(process))
         asked = asyncio.create_task(self.stop_asked.wait())
         try:
@@ -109,9 +116,9 @@ class AttemptWatch:
         failure = Failure(reason=reason, message=message)
         return AttemptEnded(task_id=self.attempt.task_id, usage=self._usage(), failure=failure)
 
-    async def _received_end(self, process: RunnerProcess) -> AttemptEnded:
+    async def _received_end(self, receive: Receive) -> AttemptEnded:
         while True:
-            frame = await process.receive()
+            frame = await receive()
             match frame.WhichOneof("frame"):
                 case "progress":
                     self._report(frame.progress)
@@ -120,7 +127,7 @@ class AttemptWatch:
                 case "ended" if frame.ended.task_id == self.attempt.task_id:
                     return frame.ended
                 case _:
-                    _log.warning("frame_ignored", pid=process.pid)
+                    _log.warning("frame_ignored", task_id=self.attempt.task_id)
 
     def _report(self, progress: AttemptProgress) -> None:
         if progress.task_id != self.attempt.task_id:

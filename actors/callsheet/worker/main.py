@@ -9,25 +9,31 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from callsheet.broker.chooser import ChoiceRules
 from callsheet.broker.slots import Slots
 from callsheet.ledger.attempts import Attempts
 from callsheet.ledger.catalog import ResourceClass, queues, task_types
 from callsheet.ledger.ids import RandomIds
 from callsheet.ledger.redis_cell import redis_cell
+from callsheet.runtime.catalogue_file import load_catalogue
 from callsheet.runtime.lifecycle import announce_ready, process_name, run_until_signalled
 from callsheet.runtime.logs import configure_logging
 from callsheet.runtime.redis import connect_ledger
 from callsheet.runtime.settings import Settings, load_settings_or_exit, variable_of
+from callsheet.runtime.toml_table import CatalogueInvalid
 from callsheet.worker.context_source import ContextSource
 from callsheet.worker.devices import device_named
 from callsheet.worker.ledger_clock import LedgerClock
 from callsheet.worker.runner_host import RunnerHost
+from callsheet.worker.warming import compiles_ahead, ready_within, start_ahead
 from callsheet.worker.worker import LedgerWorker, Shape
 
 #: How long outcomes are kept in memory while the ledger is away. Attempts go on meanwhile.
 PATIENCE: Final = timedelta(hours=1)
 #: One for each waiting claimer and the control list, the lane, renewals, signals, and some.
 _CONNECTIONS: Final = 16
+#: How many tasks run together on a device, unless it is set.
+_BUCKET: Final = 8
 #: What a worker is told and a runner is not.
 _SECRETS: Final = frozenset(
     map(variable_of, ("redis_url", "webhook_master_key", "payload_api_key", "brain_token"))
@@ -51,9 +57,16 @@ async def _work(settings: Settings, stop: asyncio.Event) -> None:
     )
     try:
         async with _context_source(settings) as source:
-            worker, hosts = await _assembled(settings, redis, source)
-            # Ahead of the first attempt, so that torch is imported by then.
-            warming = [asyncio.create_task(host.start()) for host in hosts]
+            worker, shape = await _assembled(settings, redis, source)
+            warming = [
+                start_ahead(
+                    host,
+                    shape.slots[kind],
+                    holds_slot=compiles_ahead(settings, device=host.device),
+                )
+                for kind, hosts in shape.hosts.items()
+                for host in hosts
+            ]
             announce_ready()
             await worker.run(stop)
             await asyncio.gather(*warming, return_exceptions=True)
@@ -80,7 +93,7 @@ async def _context_source(settings: Settings) -> AsyncGenerator[ContextSource | 
 
 async def _assembled(
     settings: Settings, redis: Redis, context_source: ContextSource | None
-) -> tuple[LedgerWorker, list[RunnerHost]]:
+) -> tuple[LedgerWorker, Shape]:
     cell = redis_cell(redis, settings.cell, patience=PATIENCE)
     attempts = Attempts(
         cell.writer(retention=settings.retention),
@@ -102,7 +115,7 @@ async def _assembled(
         clock=clock,
         context_source=context_source,
     )
-    return worker, [host for hosts in shape.hosts.values() for host in hosts]
+    return worker, shape
 
 
 def _shape(settings: Settings) -> Shape:
@@ -114,7 +127,14 @@ def _shape(settings: Settings) -> Shape:
         ResourceClass.DEVICE: 1,
     }
     hosts = {
-        kind: [RunnerHost(on, environment=_without_secrets()) for _ in range(totals[kind])]
+        kind: [
+            RunnerHost(
+                on,
+                environment=_without_secrets(),
+                ready_within=ready_within(settings, device=on),
+            )
+            for _ in range(totals[kind])
+        ]
         for kind, on in ((ResourceClass.CPU, "cpu"), (ResourceClass.DEVICE, device))
         if kind in served
     }
@@ -125,7 +145,20 @@ def _shape(settings: Settings) -> Shape:
         device=device,
         memory_limit_bytes=settings.runner_memory_limit_bytes,
         drain_timeout=settings.drain_timeout,
+        choice=_choice(settings, device=device),
     )
+
+
+def _choice(settings: Settings, *, device: str) -> ChoiceRules:
+    try:
+        catalogue = load_catalogue(settings.models_file)
+    except CatalogueInvalid as error:
+        raise SystemExit(str(error)) from error
+    bucket = settings.batch_bucket
+    if bucket is None:
+        # A CPU takes as long for eight as for one eight times.
+        bucket = 1 if device == "cpu" else _BUCKET
+    return ChoiceRules(catalogue, bucket, settings.overtake_limit)
 
 
 def _without_secrets() -> Mapping[str, str]:

@@ -32,8 +32,9 @@ from callsheet.worker.context_source import ContextSource
 from callsheet.worker.in_worker import run_in_worker
 from callsheet.worker.lease_keeper import LeaseKeeper
 from callsheet.worker.progress import ProgressReporter
+from callsheet.worker.runner_batch import KilledForAnother, RunnerBatch
 from callsheet.worker.runner_host import RunnerHost, RunnerUnavailable
-from callsheet.worker.running import Running, RunningAttempts, StopCause
+from callsheet.worker.running import Batch, Running, RunningAttempts, StopCause
 
 #: How long a thread waits for the loop beyond what the attempt itself may take: the loop keeps
 #: trying to record an outcome for an hour while the ledger is away.
@@ -107,7 +108,10 @@ class Performer:
 
     def _perform_in_runner(self, running: Running, trace_parent: str) -> None:
         longest = running.task.submission.time_limit + running.kind.grace_period + _RECORDING
-        performing = self._performed_in_runner(running, trace_parent)
+        if running.batch is None:
+            performing = self._performed_in_runner(running, trace_parent)
+        else:
+            performing = self._performed_together(running, running.batch)
         future = asyncio.run_coroutine_threadsafe(performing, self._loop)
         future.result(timeout=longest.total_seconds())
 
@@ -115,16 +119,74 @@ class Performer:
         reporter = self._reporter(running)
         try:
             with self._idle_host(running.kind.resource_class) as host:
-                context = await self._known_at_start(running, host)
-                frame = _run_frame(running, trace_parent, context)
-                ended = await self._run(running, host, frame, reporter)
+                ended = await self._ended_by(running, host, trace_parent, reporter, runner=host)
         except RunnerUnavailable as error:
             await self._without_runner(running, str(error))
             return
+        await self._conclude(running, ended, reporter)
+
+    async def _ended_by(
+        self,
+        running: Running,
+        host: RunnerHost,
+        trace_parent: str,
+        reporter: ProgressReporter,
+        *,
+        runner: RunnerHost | RunnerBatch,
+    ) -> AttemptEnded:
+        """Return how the attempt ended. Raises RunnerUnavailable, KilledForAnother."""
+        try:
+            context = await self._known_at_start(running, host)
+            frame = _run_frame(running, trace_parent, context)
+            return await self._run(running, runner, frame, reporter)
+        except (RunnerUnavailable, KilledForAnother):
+            raise
         except Exception:  # noqa: BLE001  # a defect here must not keep the lease for ever
             _log.exception("attempt_broken")
-            ended = AttemptEnded(task_id=running.task.id)
-        await self._conclude(running, ended, reporter)
+            return AttemptEnded(task_id=running.task.id)
+
+    async def _performed_together(self, running: Running, batch: Batch) -> None:
+        """Return when the attempt has ended; whoever comes first performs the whole batch."""
+        if batch.performing is None:
+            batch.performing = asyncio.create_task(self._perform_batch(batch))
+        await asyncio.shield(batch.performing)
+
+    async def _perform_batch(self, batch: Batch) -> None:
+        members = batch.members
+        _log.info("batch_started", tasks=[member.task.id for member in members])
+        try:
+            with (
+                self._idle_host(members[0].kind.resource_class) as host,
+                host.together([member.task.id for member in members]) as runner,
+            ):
+                await asyncio.gather(
+                    *(self._perform_member(each, host, runner) for each in members)
+                )
+        finally:
+            batch.end()
+
+    async def _perform_member(
+        self, running: Running, host: RunnerHost, runner: RunnerBatch
+    ) -> None:
+        trace = continue_trace(running.task.submission.trace_parent)
+        reporter = self._reporter(running)
+        with bound_contextvars(
+            task_id=running.task.id, attempt=running.attempt, trace_id=trace.trace_id
+        ):
+            try:
+                ended = await self._ended_by(running, host, str(trace), reporter, runner=runner)
+            except RunnerUnavailable as error:
+                await self._without_runner(running, str(error))
+                return
+            except KilledForAnother:
+                if running.cause is None:
+                    reason = "its runner was killed for another task of its batch"
+                    await self.hand_back(running, reason=reason)
+                    return
+                ended = AttemptEnded(task_id=running.task.id, stopped=True)
+            finally:
+                runner.leave(running.task.id)
+            await self._conclude(running, ended, reporter)
 
     @contextmanager
     def _idle_host(self, resource_class: ResourceClass) -> Generator[RunnerHost]:
@@ -179,15 +241,19 @@ class Performer:
         running.free_slot()
 
     async def _run(
-        self, running: Running, host: RunnerHost, frame: RunAttempt, reporter: ProgressReporter
+        self,
+        running: Running,
+        runner: RunnerHost | RunnerBatch,
+        frame: RunAttempt,
+        reporter: ProgressReporter,
     ) -> AttemptEnded:
         if running.cause is not None:
             return AttemptEnded(task_id=running.task.id, stopped=True)
-        running.stop_runner = lambda: host.stop(running.task.id)
+        running.stop_runner = lambda: runner.stop(running.task.id)
         checkpoints = CheckpointRecorder(self._attempts, running, moved_on=self._keeper.look_soon)
         is_done = False
         try:
-            ended = await host.run(
+            ended = await runner.run(
                 frame,
                 time_limit=running.task.submission.time_limit,
                 grace_period=running.kind.grace_period,

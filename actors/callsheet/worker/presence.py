@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -24,6 +25,16 @@ from callsheet.worker.running import RunningAttempts
 _PAUSE_SECONDS: Final = 5.0
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class WaitingCounts:
+    """What became of tasks because of others that waited beside them, since the worker started."""
+
+    batched: int
+    """Tasks that were run together with others."""
+    overtaken: int
+    """Tasks that others were taken before."""
 
 
 class Presence:
@@ -46,6 +57,7 @@ class Presence:
         wished: asyncio.Event,
         on_wish: Callable[[Wish | None], None],
         devices: Callable[[], list[WorkerDevice]],
+        counts: Callable[[], WaitingCounts],
     ) -> None:
         self._registry = registry
         self._worker = worker
@@ -57,6 +69,7 @@ class Presence:
         self._wished = wished
         self._on_wish = on_wish
         self._devices = devices
+        self._counts = counts
         self._wish: Wish | None = None
         self.draining = False
         self.paused = False
@@ -92,6 +105,7 @@ class Presence:
         await self._registry.forget_worker(self._worker)
 
     def _described(self) -> Worker:
+        counts = self._counts()
         return Worker(
             id=self._worker,
             host=socket.gethostname(),
@@ -107,4 +121,6 @@ class Presence:
             paused=self.paused,
             devices=self._devices(),
             running_task_ids=[running.task.id for running in self._running],
+            batched_tasks=counts.batched,
+            overtaken_tasks=counts.overtaken,
         )

@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final, cast
 
@@ -13,13 +14,15 @@ from callsheet.runner.frames import PipeBroken
 from callsheet.runtime.settings import EXIT_SETTINGS_REFUSED
 from callsheet.v1.task_pb2 import FAILURE_REASON_UNAVAILABLE
 from callsheet.worker.attempt_watch import AttemptWatch, OnCheckpoint, OnProgress
+from callsheet.worker.runner_batch import RunnerBatch
 from callsheet.worker.runner_process import RunnerProcess, ending
 
 RUNNER_COMMAND: Final = (sys.executable, "-m", "callsheet.runner")
 MOST_STARTS: Final = 5
+#: A runner that only imports its libraries.
+READY_WITHIN: Final = timedelta(seconds=60)
 
 _FIRST_BACKOFF: Final = timedelta(milliseconds=200)
-_READY_WITHIN: Final = timedelta(seconds=60)
 _ENDED_WITHIN: Final = timedelta(seconds=2)
 
 _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
@@ -54,7 +57,7 @@ class RunnerHost:
         *,
         command: Sequence[str] = RUNNER_COMMAND,
         environment: Mapping[str, str] | None = None,
-        ready_within: timedelta = _READY_WITHIN,
+        ready_within: timedelta = READY_WITHIN,
         first_backoff: timedelta = _FIRST_BACKOFF,
     ) -> None:
         """The command starts a runner; environment is its own, or the worker's when None.
@@ -68,6 +71,7 @@ class RunnerHost:
         self._first_backoff = first_backoff
         self._process: RunnerProcess | None = None
         self._watch: AttemptWatch | None = None
+        self._batch: RunnerBatch | None = None
         self._starting: asyncio.Task[RunnerProcess] | None = None
         self._failed_starts = 0
         self._is_closed = False
@@ -94,7 +98,9 @@ class RunnerHost:
 
     @property
     def task_id(self) -> str | None:
-        """The task whose attempt runs; None while idle."""
+        """The task whose attempt runs, or one of those that run together; None while idle."""
+        if self._batch is not None:
+            return next(iter(self._batch.task_ids), None)
         return self._watch.attempt.task_id if self._watch is not None else None
 
     async def start(self) -> None:
@@ -102,7 +108,7 @@ class RunnerHost:
 
         Raises RunnerUnavailable after five starts in a row that failed; run tries again by itself.
         """
-        await asyncio.shield(self._start())
+        await self._living()
 
     async def run(
         self,
@@ -120,8 +126,7 @@ class RunnerHost:
         replaced when the next attempt comes. on_progress and on_checkpoint are called in the loop's
         thread.
         """
-        if self._watch is not None:
-            raise RunnerBusy(f"the runner of {self._device} runs task {self.task_id}")
+        self._check_idle()
         watch = self._watch = AttemptWatch(
             attempt,
             time_limit=time_limit,
@@ -141,6 +146,28 @@ class RunnerHost:
             return watch.failed(FAILURE_REASON_UNAVAILABLE, str(error))
         finally:
             self._watch = None
+
+    @contextmanager
+    def together(self, task_ids: Sequence[str]) -> Generator[RunnerBatch]:
+        """Have the runner for attempts of these tasks, which it runs together.
+
+        Raises RunnerBusy while another one runs.
+        """
+        self._check_idle()
+        batch = self._batch = RunnerBatch(task_ids, start=self._living, on_end=self._note)
+        try:
+            yield batch
+        finally:
+            batch.close()
+            self._batch = None
+
+    def _check_idle(self) -> None:
+        if self._watch is not None or self._batch is not None:
+            raise RunnerBusy(f"the runner of {self._device} runs task {self.task_id}")
+
+    async def _living(self) -> RunnerProcess:
+        # Shielded: who is cancelled while he waits does not end it for the others.
+        return await asyncio.shield(self._start())
 
     def _note(self, ended: AttemptEnded) -> None:
         """Remember what the runner says of its device; of one that had to be killed, nothing."""

@@ -30,6 +30,8 @@ class RunnerProcess:
         self._frames: asyncio.Queue[FromRunner | PipeBroken] = asyncio.Queue(_MOST_WAITING_FRAMES)
         self._broken: PipeBroken | None = None
         self._is_doomed = False
+        #: Whether it was killed from here.
+        self.was_killed = False
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
@@ -78,7 +80,7 @@ class RunnerProcess:
 
     def kill(self) -> None:
         """Kill the child at once; one that is gone is no error."""
-        self._is_doomed = True  # before the pipe tells it
+        self._is_doomed = self.was_killed = True  # before the pipe tells it
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 

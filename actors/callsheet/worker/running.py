@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
+from typing import Protocol
 
 import structlog
 
@@ -46,12 +47,20 @@ class OneShot:
         return True
 
 
+class Slot(Protocol):
+    """What an attempt takes, and gives back once."""
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+
 class Running:
     """One attempt; *task* is as this worker last knew it."""
 
-    def __init__(self, task: Task, kind: TaskType, slots: Slots) -> None:
+    def __init__(self, task: Task, kind: TaskType, slot: Slot) -> None:
         self.task = task
-        self._slots: Slots | None = slots
+        self._slot: Slot | None = slot
         self.attempt = task.attempt
         self.kind = kind
         self.cause: StopCause | None = None
@@ -61,6 +70,8 @@ class Running:
         self.stopping = OneShot()
         #: Set while a runner has the attempt: asks it to stop.
         self.stop_runner: Callable[[], object] | None = None
+        #: The attempts that are run together with this one; None: it is run alone.
+        self.batch: Batch | None = None
 
     def stop(self, cause: StopCause) -> None:
         """Ask the attempt to stop; on the worker's loop."""
@@ -75,9 +86,40 @@ class Running:
 
     def free_slot(self) -> None:
         """Let another attempt have this one's slot; a second time changes nothing."""
-        if self._slots is not None:
+        if self._slot is not None:
+            self._slot.release()
+            self._slot = None
+
+
+class Batch:
+    """Attempts that are run together in one slot, which is free when all of them have ended."""
+
+    def __init__(self, started: Sequence[tuple[Task, TaskType]], slots: Slots) -> None:
+        slot = _SharedSlot(slots, holders=len(started) + 1)
+        self.members = tuple(Running(task, kind, slot) for task, kind in started)
+        for member in self.members:
+            member.batch = self
+        #: Set when a thread came to perform one of them: all are performed then.
+        self.performing: asyncio.Task[None] | None = None
+        self._slot: Slot | None = slot
+
+    def end(self) -> None:
+        """Note that the runner is free; a second time changes nothing."""
+        if self._slot is not None:
+            self._slot.release()
+            self._slot = None
+
+
+class _SharedSlot:
+    def __init__(self, slots: Slots, *, holders: int) -> None:
+        self._slots = slots
+        self._holders = holders
+
+    def release(self) -> None:
+        """Note that one holder has done with it."""
+        self._holders -= 1
+        if self._holders == 0:
             self._slots.release()
-            self._slots = None
 
 
 class RunningAttempts:

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,15 +13,18 @@ import dramatiq
 import structlog
 
 from callsheet.broker.broker import LedgerBroker
+from callsheet.broker.chooser import ChoiceRules, Chooser
 from callsheet.broker.claimer import Claimer
 from callsheet.broker.feed import QUEUE, Feed
 from callsheet.broker.gate import Gate
+from callsheet.broker.out_of_memory import LeftToOthers
 from callsheet.broker.slots import Slots
 from callsheet.broker.task_actors import declare_actors
 from callsheet.internal.v1.pipe_pb2 import DeviceReport
 from callsheet.ledger.attempts import Attempts
 from callsheet.ledger.catalog import ResourceClass, TaskType
 from callsheet.ledger.errors import LedgerError
+from callsheet.ledger.known_workers import KnownWorkers
 from callsheet.ledger.messages import timestamp
 from callsheet.ledger.model import Task
 from callsheet.ledger.registry import Registry, Wish
@@ -31,9 +34,9 @@ from callsheet.worker.context_source import ContextSource
 from callsheet.worker.lease_keeper import LeaseKeeper
 from callsheet.worker.ledger_clock import LedgerClock
 from callsheet.worker.performer import WITHOUT_RUNNER, Performer
-from callsheet.worker.presence import Presence
+from callsheet.worker.presence import Presence, WaitingCounts
 from callsheet.worker.runner_host import RunnerHost
-from callsheet.worker.running import Running, RunningAttempts, StopCause
+from callsheet.worker.running import Batch, Running, RunningAttempts, StopCause
 
 #: How often Dramatiq's threads look whether they are to stop.
 _THREAD_TIMEOUT: Final = timedelta(milliseconds=500)
@@ -54,6 +57,7 @@ class Shape:
     device: str
     memory_limit_bytes: int | None
     drain_timeout: timedelta
+    choice: ChoiceRules
 
 
 class LedgerWorker:
@@ -95,9 +99,16 @@ class LedgerWorker:
         self._feed = Feed(unused=self._unused)
         broker = LedgerBroker(self._feed)
         declare_actors(broker, catalog, self._performer.perform)
-        threads = sum(slots.total for slots in shape.slots.values())
+        threads = sum(slots.total for slots in shape.slots.values()) + shape.choice.bucket - 1
         timeout = _THREAD_TIMEOUT // timedelta(milliseconds=1)
         self._threads = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=timeout)
+        self._chooser = Chooser(
+            attempts,
+            shape.choice,
+            warm=self._warm_models,
+            leaves=LeftToOthers(KnownWorkers(registry), worker=attempts.worker, now=clock.now),
+        )
+        self._batched_count = 0
         self._claimers = [
             Claimer(
                 attempts,
@@ -105,9 +116,13 @@ class LedgerWorker:
                 shape.slots[kind],
                 queues=queues,
                 device=shape.device if kind is ResourceClass.DEVICE else "",
-                deliver=partial(self._deliver, shape.slots[kind]),
+                deliver=partial(
+                    self._deliver_together if kind is ResourceClass.DEVICE else self._deliver,
+                    shape.slots[kind],
+                ),
                 shuffle=_shuffled,
                 gate=self._gate,
+                chooser=self._chooser if kind is ResourceClass.DEVICE else None,
                 # Elsewhere it matters more which task is next than a millisecond.
                 offers_itself=kind is ResourceClass.WORKER,
             )
@@ -124,6 +139,7 @@ class LedgerWorker:
             wished=wished,
             on_wish=self._wished,
             devices=self._devices,
+            counts=self._counts,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -180,6 +196,17 @@ class LedgerWorker:
         else:
             self._drain_asked.clear()
 
+    def _counts(self) -> WaitingCounts:
+        return WaitingCounts(batched=self._batched_count, overtaken=self._chooser.overtaken_count)
+
+    def _warm_models(self) -> frozenset[str]:
+        """The models that the device's runner keeps loaded, as it said last."""
+        hosts = self._shape.hosts.get(ResourceClass.DEVICE, ())
+        reports = (host.report for host in hosts)
+        return frozenset(
+            name for report in reports if report is not None for name in report[0].loaded_models
+        )
+
     def _devices(self) -> list[WorkerDevice]:
         hosts = [host for of_class in self._shape.hosts.values() for host in of_class]
         return [self._described(host) for host in hosts if host.report is not None]
@@ -223,23 +250,51 @@ class LedgerWorker:
         return True
 
     def _deliver(self, slots: Slots, tasks: Sequence[Task]) -> None:
+        """Run what a claim started, each in a slot of its own."""
         is_idle = self._running.count == 0
-        attempts: list[tuple[str, str, int]] = []
+        started = [Running(task, kind, slots) for task, kind in self._known(slots, tasks)]
+        self._start(started, idle=is_idle)
+
+    def _deliver_together(self, slots: Slots, tasks: Sequence[Task]) -> None:
+        """Run what a claim started in one slot."""
+        if len(tasks) == 1:
+            self._deliver(slots, tasks)
+            return
+        # They are of one task type: either all are known, or none.
+        known = list(self._known(slots, tasks[:1]))
+        if not known:
+            for task in tasks[1:]:
+                self._return_soon(None, task)
+            return
+        batch = Batch([(task, known[0][1]) for task in tasks], slots)
+        self._batched_count += len(tasks)
+        self._start(batch.members, idle=False)
+
+    def _known(self, slots: Slots, tasks: Sequence[Task]) -> Iterator[tuple[Task, TaskType]]:
+        """Yield tasks with their types; what only newer workers know is given back."""
         for task in tasks:
             kind = self._catalog.get(task.submission.task_type)
             if kind is None:
-                returning = asyncio.create_task(self._return_stranger(slots, task))
-                self._returning.add(returning)
-                returning.add_done_callback(self._returning.discard)
-                continue
-            if task.start_time is not None:
-                self._clock.set(task.start_time)
-            self._running.add(Running(task, kind, slots))
-            attempts.append((kind.name, task.id, task.attempt))
-        if attempts:
-            self._feed.put(attempts, idle=is_idle)
+                self._return_soon(slots, task)
+            else:
+                yield task, kind
 
-    async def _return_stranger(self, slots: Slots, task: Task) -> None:
+    def _start(self, started: Sequence[Running], *, idle: bool) -> None:
+        for running in started:
+            if running.task.start_time is not None:
+                self._clock.set(running.task.start_time)
+            self._running.add(running)
+        if started:
+            self._feed.put(
+                [(one.kind.name, one.task.id, one.attempt) for one in started], idle=idle
+            )
+
+    def _return_soon(self, slots: Slots | None, task: Task) -> None:
+        returning = asyncio.create_task(self._return_stranger(slots, task))
+        self._returning.add(returning)
+        returning.add_done_callback(self._returning.discard)
+
+    async def _return_stranger(self, slots: Slots | None, task: Task) -> None:
         """Give back a task of a type that only newer workers know, and keep its slot a while."""
         _log.error("task_type_unknown", task_id=task.id)
         reason = "this worker does not know the task type"
@@ -247,8 +302,9 @@ class LedgerWorker:
             await self._attempts.hand_back(task, attempt=task.attempt, reason=reason)
         except LedgerError as error:
             _log.error("outcome_not_recorded", task_id=task.id, reason=str(error))
-        await asyncio.sleep(WITHOUT_RUNNER.total_seconds())
-        slots.release()
+        if slots is not None:
+            await asyncio.sleep(WITHOUT_RUNNER.total_seconds())
+            slots.release()
 
     def _unused(self, task_id: str, attempt: int) -> None:
         running = self._running.find(task_id, attempt)

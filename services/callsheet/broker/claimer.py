@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 import structlog
 
+from callsheet.broker.chooser import LOOKED_AT, Chooser
 from callsheet.broker.gate import Gate
 from callsheet.broker.offers import Offers
 from callsheet.broker.slots import Slots
@@ -34,7 +35,8 @@ class Claimer:
 
     *deliver* takes what a claim started; *shuffle* reorders candidates that others were faster at;
     while *gate* is shut it claims nothing. With *offers_itself*, a task that finds it idle is
-    started for it by the commit that submits the task.
+    started for it by the commit that submits the task. With a *chooser*, what a claim starts is run
+    together, in one slot.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Claimer:
         shuffle: Callable[[Sequence[Candidate]], list[Candidate]],
         gate: Gate | None = None,
         offers_itself: bool = False,
+        chooser: Chooser | None = None,
     ) -> None:
         self._attempts = attempts
         self._store = store
@@ -58,6 +61,7 @@ class Claimer:
         self._deliver = deliver
         self._shuffle = shuffle
         self._gate = gate or Gate()
+        self._chooser = chooser
         self._offers: Offers | None = None
         if offers_itself:
             self._offers = Offers(attempts, device=device, accept=self._accept)
@@ -107,12 +111,14 @@ class Claimer:
             await _finished(claiming)
             raise
         if ready:
-            missed = candidates and not started
+            # Whoever chooses looks at all of them, the most urgent first.
+            missed = candidates and not started and self._chooser is None
             return self._shuffle(ready) if missed else ready
         if started and (self._offers is None or not self._slots.free):
             return ()
         woken = await self._woken()
-        return () if woken is None else (woken,)
+        # Whoever chooses looks at what there is beside the hint.
+        return () if woken is None or self._chooser is not None else (woken,)
 
     async def _woken(self) -> Candidate | None:
         """Sleep until there may be something to claim, or to offer anew."""
@@ -144,6 +150,8 @@ class Claimer:
             await self._gate.opened()
 
     async def _claim(self, candidates: Sequence[Candidate]) -> tuple[int, tuple[Candidate, ...]]:
+        if self._chooser is not None:
+            return await self._claim_together(candidates, self._chooser)
         offering = self._offers.next() if self._offers is not None else None
         claims = await self._attempts.claim(
             count=self._slots.free,
@@ -157,6 +165,25 @@ class Claimer:
             self._deliver(claims.tasks)
         if self._offers is not None and offering is not None:
             self._offers.settle(offering, claims.handed)
+        return len(claims.tasks), claims.ready
+
+    async def _claim_together(
+        self, candidates: Sequence[Candidate], chooser: Chooser
+    ) -> tuple[int, tuple[Candidate, ...]]:
+        """Claim what is chosen of the candidates, for one slot."""
+        chosen = await chooser.choose(candidates) if candidates else ()
+        if candidates and not chosen:
+            return 0, ()  # all of it is left to others: look again in a while
+        claims = await self._attempts.claim(
+            count=len(chosen),
+            queues=self._queues,
+            candidates=chosen,
+            device=self._device,
+            window=LOOKED_AT,
+        )
+        if claims.tasks:
+            self._slots.take(1)
+            self._deliver(claims.tasks)
         return len(claims.tasks), claims.ready
 
     async def _withdraw(self) -> None:

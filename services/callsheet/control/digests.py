@@ -1,22 +1,18 @@
 """What equal submissions have in common: a digest of all that their output follows from."""
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Mapping
 from hashlib import sha256
-from typing import Final, cast
+from typing import Final
 
-from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from callsheet.control.model_uses import adapters_of, model_of
 from callsheet.ledger.acceptance import ReuseWish
 from callsheet.ledger.catalog import TaskType
 from callsheet.ledger.model import PinnedModel
-from callsheet.runtime.models import Catalogue, Model, Origin
-from callsheet.tasks.v1 import options_pb2
+from callsheet.runtime.input_defaults import InputFields, fields_of, fill_in
+from callsheet.runtime.input_models import adapters_of, model_of
+from callsheet.runtime.models import Catalogue, Origin
 from callsheet.v1.task_service_pb2 import REUSE_MODE_RESULT_OR_JOIN, SubmitTaskRequest
 from callsheet.v1.task_spec_pb2 import TaskSpec
 
@@ -25,24 +21,13 @@ from callsheet.v1.task_spec_pb2 import TaskSpec
 VERSION: Final = "callsheet-reuse-1"
 
 
-@dataclass(frozen=True)
-class _Fields:
-    """The fields of an input message by what the contract says of them."""
-
-    models: tuple[str, ...]
-    seeds: tuple[str, ...]
-    model_defaults: tuple[str, ...]
-    meanings: Mapping[str, object]
-    without_bearing: tuple[str, ...]
-
-
 class SpecDigests:
     """Digests specs by the catalogue of models; one for all calls."""
 
     def __init__(self, task_types: Mapping[str, TaskType], models: Catalogue) -> None:
         self._models = models
         self._fields = {
-            name: _fields_of(_input_of(name))
+            name: fields_of(_input_of(name))
             for name, kind in task_types.items()
             if kind.cache_ttl is not None
         }
@@ -80,14 +65,14 @@ class SpecDigests:
         origins = self._origins(input_message)
         if not all(origin.pin for origin in origins):
             return None
-        _fill_in(input_message, fields, model=model_of(input_message, self._models))
+        fill_in(input_message, fields, model=model_of(input_message, self._models))
         parts = (VERSION, *(origin.pin for origin in origins))
         digest = sha256("\0".join(parts).encode() + b"\0")
         # What this version does not know of the input is digested too: it may mean something.
         digest.update(whole.SerializeToString(deterministic=True))
         return digest.hexdigest()
 
-    def _pinned(self, input_message: Message, fields: _Fields) -> tuple[PinnedModel, ...]:
+    def _pinned(self, input_message: Message, fields: InputFields) -> tuple[PinnedModel, ...]:
         """Return the models that the digest is of, as an output says that they ran."""
         model = model_of(input_message, self._models)
         if model is None:
@@ -100,67 +85,6 @@ class SpecDigests:
         if model is None:
             return []
         return [model, *adapters_of(input_message, self._models, model=model)]
-
-
-def _fill_in(input_message: Message, fields: _Fields, *, model: Model | None) -> None:
-    """Set every field that is unset to what it means, and clear what has no bearing."""
-    for name in fields.without_bearing:
-        input_message.ClearField(name)
-    if model is not None:
-        for name in fields.models:
-            setattr(input_message, name, model.name)
-        for name in fields.model_defaults:
-            if not input_message.HasField(name):
-                _set(input_message, name, getattr(model, f"default_{name}"))
-    for name, meaning in fields.meanings.items():
-        if _is_unset(input_message, name):
-            json_format.ParseDict({name: meaning}, input_message)
-
-
-def _set(message: Message, name: str, value: object) -> None:
-    if isinstance(value, timedelta):
-        getattr(message, name).FromTimedelta(value)
-    else:
-        setattr(message, name, value)
-
-
-def _is_unset(message: Message, name: str) -> bool:
-    field = message.DESCRIPTOR.fields_by_name[name]
-    if field.has_presence:
-        return not message.HasField(name)
-    return getattr(message, name) == field.default_value
-
-
-def _fields_of(descriptor: Descriptor) -> _Fields:
-    """Return what is said of the message's fields. Refuses a contract that contradicts itself."""
-    found = _Fields(
-        models=tuple(_marked(descriptor, "model")) or tuple(_marked(descriptor, "optional_model")),
-        seeds=tuple(_marked(descriptor, "seed")),
-        model_defaults=tuple(_marked(descriptor, "model_default")),
-        meanings={
-            name: json.loads(_option(descriptor, name, "unset_means"))
-            for name in _marked(descriptor, "unset_means")
-        },
-        without_bearing=tuple(_marked(descriptor, "no_bearing")),
-    )
-    for name in (*found.seeds, *found.model_defaults):
-        if not descriptor.fields_by_name[name].has_presence:
-            raise ValueError(f"{descriptor.name}.{name}: it must be known when it is unset")
-    if found.model_defaults and not found.models:
-        raise ValueError(f"{descriptor.name}: there is no model to take defaults from")
-    return found
-
-
-def _marked(descriptor: Descriptor, option: str) -> Iterator[str]:
-    for field in descriptor.fields:
-        if _option(descriptor, field.name, option):
-            yield field.name
-
-
-def _option(descriptor: Descriptor, field: str, option: str) -> str:
-    extension = getattr(options_pb2, option)
-    options = descriptor.fields_by_name[field].GetOptions()
-    return cast("str", options.Extensions[extension])
 
 
 def _input_of(task_type: str) -> Descriptor:

@@ -13,6 +13,7 @@ from callsheet.ledger.catalog import TaskType
 from callsheet.ledger.codec import decode_task, encode_progress, parse_event, start_template
 from callsheet.ledger.errors import LeaseLost, UnknownVersion
 from callsheet.ledger.instants import instant
+from callsheet.ledger.known_workers import KnownWorkers
 from callsheet.ledger.log import Log
 from callsheet.ledger.model import (
     Checkpoint,
@@ -25,6 +26,7 @@ from callsheet.ledger.model import (
     Usage,
 )
 from callsheet.ledger.store import Applied, Candidate, Claim, Commit, Offering, Stored
+from callsheet.ledger.waiting import device_memory, serves
 from callsheet.ledger.writer import Writer
 
 #: Candidates a claim asks for beyond its free slots, so that others' luck leaves some.
@@ -55,10 +57,13 @@ class Attempts:
         *,
         worker: str,
         lease: timedelta,
+        workers: KnownWorkers | None = None,
     ) -> None:
+        """*workers* are those there are: they tell whether another one could do better."""
         self._writer = writer
         self._log = log
         self._catalog = catalog
+        self._workers = workers
         self.worker = worker
         self.lease = lease
 
@@ -70,15 +75,19 @@ class Attempts:
         candidates: Sequence[Candidate],
         device: str,
         offering: Offering | None = None,
+        window: int = WINDOW,
     ) -> Claims:
-        """Start up to *count* attempts of the candidates; without candidates only look."""
+        """Start up to *count* attempts of the candidates; without candidates only look.
+
+        At most *window* tasks of each queue are told as ready next, or *count* if that is more.
+        """
         operation = self._writer.ids.operation()
         template = self._template(device, operation)
         claim = Claim(
             count=count,
             lease=self.lease,
             queues=queues,
-            window=max(WINDOW, count),
+            window=max(window, count),
             template=template,
             operation=operation,
             candidates=tuple(candidates),
@@ -88,6 +97,15 @@ class Attempts:
         handed = await self._handed(claimed.handed) if claimed.handed else None
         tasks = _readable(claimed.started)
         return Claims(tasks, claimed.ready, instant(claimed.time), handed)
+
+    async def look(self, task_ids: Sequence[str]) -> dict[str, Task]:
+        """Return tasks as they are, by id; without those that are not there, or only newer workers
+        can read.
+        """
+        if not task_ids:
+            return {}
+        found = await self._writer.store.read(task_ids)
+        return {task.id: task for task in _readable([each for each in found if each is not None])}
 
     def offer(self, *, device: str, known: int, lasts: timedelta) -> Offering:
         """Return the offer to take the next task as soon as it is submitted, for a claim to make.
@@ -159,13 +177,22 @@ class Attempts:
         )
 
     async def fail(self, task: Task, *, attempt: int, failure: Failure) -> Task:
-        """Record the attempt's failure; the task is then PENDING again, FAILED or CANCELLED."""
+        """Record the attempt's failure; the task is then PENDING again, FAILED or CANCELLED.
+
+        It is FAILED at once when no other worker has the memory that this one lacks.
+        """
         backoff = self._catalog[task.submission.task_type].backoff
         jitter = self._writer.ids.jitter()
+        is_hopeless = await self._is_hopeless(task, needed=failure.memory_needed_bytes)
         return await self._writer.change(
             task,
             lambda task: machine.fail(
-                task, attempt=attempt, failure=failure, backoff=backoff, jitter=jitter
+                task,
+                attempt=attempt,
+                failure=failure,
+                backoff=backoff,
+                jitter=jitter,
+                is_hopeless=is_hopeless,
             ),
         )
 
@@ -179,6 +206,17 @@ class Attempts:
         """Record that the attempt has stopped as asked. Raises LeaseLost."""
         return await self._writer.change(
             task, lambda task: machine.confirm_cancel(task, attempt=attempt)
+        )
+
+    async def _is_hopeless(self, task: Task, *, needed: int) -> bool:
+        """Whether it is known of every other worker that it has less memory than is needed."""
+        if not needed or self._workers is None:
+            return False
+        known = await self._workers.look()
+        return known is not None and all(
+            (memory := device_memory(worker)) is not None and memory < needed
+            for worker in known
+            if worker.id != self.worker and serves(worker, task.submission.queue)
         )
 
     async def announce(self, task: Task, *, attempt: int, progress: Progress) -> None:

@@ -55,7 +55,7 @@ async def _in_line(store: Store, registry: Registry, keys: Keys, queue: str) -> 
     """Return why a task stands in its queue."""
     if queue in await store.counts(keys.paused):
         return WaitReason.PAUSED
-    serving = [worker for worker in await live_workers(registry) if _serves(worker, queue)]
+    serving = [worker for worker in await live_workers(registry) if serves(worker, queue)]
     if not serving:
         return WaitReason.NO_WORKER
     return WaitReason.PAUSED if all(worker.paused for worker in serving) else WaitReason.BUSY
@@ -82,7 +82,18 @@ def parse_worker(content: bytes) -> Worker:
 
 def takes_from(worker: Worker, queue: str) -> bool:
     """Whether the worker claims tasks of the queue now."""
-    return _serves(worker, queue) and not worker.paused
+    return serves(worker, queue) and not worker.paused
+
+
+def serves(worker: Worker, queue: str) -> bool:
+    """Whether the worker claims tasks of the queue, now or once it is not paused any more."""
+    return queue in worker.queues and not worker.draining
+
+
+def device_memory(worker: Worker) -> int | None:
+    """Return the bytes of memory of the worker's device. None: it has none, or is not told."""
+    told = (each.memory_total_bytes for each in worker.devices if each.name == worker.device)
+    return next(told, 0) or None
 
 
 def slots_of(
@@ -97,7 +108,3 @@ def slots_of(
         if slots.resource_class == resource.value
     ]
     return len(serving), sum(each.total for each in slots), sum(each.busy for each in slots)
-
-
-def _serves(worker: Worker, queue: str) -> bool:
-    return queue in worker.queues and not worker.draining

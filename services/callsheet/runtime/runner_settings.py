@@ -17,6 +17,20 @@ class RunnerSettings(BaseSettings):
         description="Work between two checkpoints of an attempt, which another goes on from;"
         " 0: none are saved.",
     )
+    batch_bucket: int | None = Field(
+        default=None,
+        ge=1,
+        le=32,
+        validation_alias="CALLSHEET_BATCH_BUCKET",
+        description="Tasks that a device runs together at the most, 1 to 32; unset: 8, and 1 on the"
+        " CPU.",
+    )
+    overtake_limit: UpToAnHour = Field(
+        default=timedelta(seconds=30),
+        validation_alias="CALLSHEET_OVERTAKE_SECONDS",
+        description="For how long a task may be overtaken by others whose model is warm, or that"
+        " run together; 0: none is.",
+    )
     warm_host_bytes: int | None = Field(
         default=None,
         ge=0,

@@ -257,6 +257,8 @@ class Worker(message.Message):
     RUNNING_TASK_IDS_FIELD_NUMBER: builtins.int
     PAUSED_FIELD_NUMBER: builtins.int
     DEVICES_FIELD_NUMBER: builtins.int
+    BATCHED_TASKS_FIELD_NUMBER: builtins.int
+    OVERTAKEN_TASKS_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The worker's id, new with each start."""
     host: builtins.str
@@ -269,6 +271,12 @@ class Worker(message.Message):
     """Whether it takes no new Tasks because it is about to end."""
     paused: builtins.bool
     """Whether it takes no new Tasks because operators asked for it."""
+    batched_tasks: builtins.int
+    """How many Tasks it has run together with another one, since it started."""
+    overtaken_tasks: builtins.int
+    """How many Tasks it has passed over for a while, since it started: for one whose model was warm, or that could run
+    together with the one before it.
+    """
     @builtins.property
     def queues(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """The queues it serves."""
@@ -308,10 +316,12 @@ class Worker(message.Message):
         running_task_ids: abc.Iterable[builtins.str] | None = ...,
         paused: builtins.bool = ...,
         devices: abc.Iterable[WorkerDevice] | None = ...,
+        batched_tasks: builtins.int = ...,
+        overtaken_tasks: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["seen_time", b"seen_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["device", b"device", "devices", b"devices", "draining", b"draining", "host", b"host", "id", b"id", "paused", b"paused", "pid", b"pid", "queues", b"queues", "running_task_ids", b"running_task_ids", "seen_time", b"seen_time", "slots", b"slots", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["batched_tasks", b"batched_tasks", "device", b"device", "devices", b"devices", "draining", b"draining", "host", b"host", "id", b"id", "overtaken_tasks", b"overtaken_tasks", "paused", b"paused", "pid", b"pid", "queues", b"queues", "running_task_ids", b"running_task_ids", "seen_time", b"seen_time", "slots", b"slots", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

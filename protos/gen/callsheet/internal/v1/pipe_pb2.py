@@ -26,29 +26,31 @@ from callsheet.v1 import task_pb2 as callsheet_dot_v1_dot_task__pb2
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n callsheet/internal/v1/pipe.proto\x12\x15\x63\x61llsheet.internal.v1\x1a\x17\x63\x61llsheet/v1/task.proto\x1a\x19google/protobuf/any.proto\"y\n\x08ToRunner\x12\x30\n\x03run\x18\x01 \x01(\x0b\x32!.callsheet.internal.v1.RunAttemptH\x00\x12\x32\n\x04stop\x18\x02 \x01(\x0b\x32\".callsheet.internal.v1.StopAttemptH\x00\x42\x07\n\x05\x66rame\"\xe7\x01\n\nRunAttempt\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x11\n\ttask_type\x18\x04 \x01(\t\x12#\n\x05input\x18\x05 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x14\n\x0ctrace_parent\x18\x06 \x01(\t\x12*\n\x07\x63ontext\x18\x07 \x01(\x0b\x32\x19.callsheet.v1.TaskContext\x12,\n\ncheckpoint\x18\x08 \x01(\x0b\x32\x18.callsheet.v1.Checkpoint\"\x1e\n\x0bStopAttempt\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\xfc\x01\n\nFromRunner\x12\x33\n\x05ready\x18\x01 \x01(\x0b\x32\".callsheet.internal.v1.RunnerReadyH\x00\x12:\n\x08progress\x18\x02 \x01(\x0b\x32&.callsheet.internal.v1.AttemptProgressH\x00\x12\x34\n\x05\x65nded\x18\x03 \x01(\x0b\x32#.callsheet.internal.v1.AttemptEndedH\x00\x12>\n\ncheckpoint\x18\x04 \x01(\x0b\x32(.callsheet.internal.v1.AttemptCheckpointH\x00\x42\x07\n\x05\x66rame\"m\n\x0c\x44\x65viceReport\x12\x0f\n\x07product\x18\x01 \x01(\t\x12\x1a\n\x12memory_total_bytes\x18\x02 \x01(\x04\x12\x19\n\x11memory_used_bytes\x18\x03 \x01(\x04\x12\x15\n\rloaded_models\x18\x04 \x03(\t\"\x1d\n\x0bRunnerReady\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\"L\n\x0f\x41ttemptProgress\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x08progress\x18\x02 \x01(\x0b\x32\x16.callsheet.v1.Progress\"c\n\x11\x41ttemptCheckpoint\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12,\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x18.callsheet.v1.Checkpoint\"\x90\x02\n\x0c\x41ttemptEnded\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\"\n\x05usage\x18\x02 \x01(\x0b\x32\x13.callsheet.v1.Usage\x12&\n\x06output\x18\x03 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x12(\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x15.callsheet.v1.FailureH\x00\x12\x11\n\x07stopped\x18\x05 \x01(\x08H\x00\x12&\n\x07quality\x18\x06 \x01(\x0b\x32\x15.callsheet.v1.Quality\x12\x33\n\x06\x64\x65vice\x18\x07 \x01(\x0b\x32#.callsheet.internal.v1.DeviceReportB\t\n\x07outcomeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n callsheet/internal/v1/pipe.proto\x12\x15\x63\x61llsheet.internal.v1\x1a\x17\x63\x61llsheet/v1/task.proto\x1a\x19google/protobuf/any.proto\"\xab\x01\n\x08ToRunner\x12\x30\n\x03run\x18\x01 \x01(\x0b\x32!.callsheet.internal.v1.RunAttemptH\x00\x12\x32\n\x04stop\x18\x02 \x01(\x0b\x32\".callsheet.internal.v1.StopAttemptH\x00\x12\x30\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x1f.callsheet.internal.v1.RunBatchH\x00\x42\x07\n\x05\x66rame\"?\n\x08RunBatch\x12\x33\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32!.callsheet.internal.v1.RunAttempt\"\xe7\x01\n\nRunAttempt\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x11\n\ttask_type\x18\x04 \x01(\t\x12#\n\x05input\x18\x05 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x14\n\x0ctrace_parent\x18\x06 \x01(\t\x12*\n\x07\x63ontext\x18\x07 \x01(\x0b\x32\x19.callsheet.v1.TaskContext\x12,\n\ncheckpoint\x18\x08 \x01(\x0b\x32\x18.callsheet.v1.Checkpoint\"\x1e\n\x0bStopAttempt\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\xfc\x01\n\nFromRunner\x12\x33\n\x05ready\x18\x01 \x01(\x0b\x32\".callsheet.internal.v1.RunnerReadyH\x00\x12:\n\x08progress\x18\x02 \x01(\x0b\x32&.callsheet.internal.v1.AttemptProgressH\x00\x12\x34\n\x05\x65nded\x18\x03 \x01(\x0b\x32#.callsheet.internal.v1.AttemptEndedH\x00\x12>\n\ncheckpoint\x18\x04 \x01(\x0b\x32(.callsheet.internal.v1.AttemptCheckpointH\x00\x42\x07\n\x05\x66rame\"m\n\x0c\x44\x65viceReport\x12\x0f\n\x07product\x18\x01 \x01(\t\x12\x1a\n\x12memory_total_bytes\x18\x02 \x01(\x04\x12\x19\n\x11memory_used_bytes\x18\x03 \x01(\x04\x12\x15\n\rloaded_models\x18\x04 \x03(\t\"\x1d\n\x0bRunnerReady\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\"L\n\x0f\x41ttemptProgress\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x08progress\x18\x02 \x01(\x0b\x32\x16.callsheet.v1.Progress\"c\n\x11\x41ttemptCheckpoint\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12,\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x18.callsheet.v1.Checkpoint\"\x90\x02\n\x0c\x41ttemptEnded\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\"\n\x05usage\x18\x02 \x01(\x0b\x32\x13.callsheet.v1.Usage\x12&\n\x06output\x18\x03 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x12(\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x15.callsheet.v1.FailureH\x00\x12\x11\n\x07stopped\x18\x05 \x01(\x08H\x00\x12&\n\x07quality\x18\x06 \x01(\x0b\x32\x15.callsheet.v1.Quality\x12\x33\n\x06\x64\x65vice\x18\x07 \x01(\x0b\x32#.callsheet.internal.v1.DeviceReportB\t\n\x07outcomeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'callsheet.internal.v1.pipe_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TORUNNER']._serialized_start=111
-  _globals['_TORUNNER']._serialized_end=232
-  _globals['_RUNATTEMPT']._serialized_start=235
-  _globals['_RUNATTEMPT']._serialized_end=466
-  _globals['_STOPATTEMPT']._serialized_start=468
-  _globals['_STOPATTEMPT']._serialized_end=498
-  _globals['_FROMRUNNER']._serialized_start=501
-  _globals['_FROMRUNNER']._serialized_end=753
-  _globals['_DEVICEREPORT']._serialized_start=755
-  _globals['_DEVICEREPORT']._serialized_end=864
-  _globals['_RUNNERREADY']._serialized_start=866
-  _globals['_RUNNERREADY']._serialized_end=895
-  _globals['_ATTEMPTPROGRESS']._serialized_start=897
-  _globals['_ATTEMPTPROGRESS']._serialized_end=973
-  _globals['_ATTEMPTCHECKPOINT']._serialized_start=975
-  _globals['_ATTEMPTCHECKPOINT']._serialized_end=1074
-  _globals['_ATTEMPTENDED']._serialized_start=1077
-  _globals['_ATTEMPTENDED']._serialized_end=1349
+  _globals['_TORUNNER']._serialized_start=112
+  _globals['_TORUNNER']._serialized_end=283
+  _globals['_RUNBATCH']._serialized_start=285
+  _globals['_RUNBATCH']._serialized_end=348
+  _globals['_RUNATTEMPT']._serialized_start=351
+  _globals['_RUNATTEMPT']._serialized_end=582
+  _globals['_STOPATTEMPT']._serialized_start=584
+  _globals['_STOPATTEMPT']._serialized_end=614
+  _globals['_FROMRUNNER']._serialized_start=617
+  _globals['_FROMRUNNER']._serialized_end=869
+  _globals['_DEVICEREPORT']._serialized_start=871
+  _globals['_DEVICEREPORT']._serialized_end=980
+  _globals['_RUNNERREADY']._serialized_start=982
+  _globals['_RUNNERREADY']._serialized_end=1011
+  _globals['_ATTEMPTPROGRESS']._serialized_start=1013
+  _globals['_ATTEMPTPROGRESS']._serialized_end=1089
+  _globals['_ATTEMPTCHECKPOINT']._serialized_start=1091
+  _globals['_ATTEMPTCHECKPOINT']._serialized_end=1190
+  _globals['_ATTEMPTENDED']._serialized_start=1193
+  _globals['_ATTEMPTENDED']._serialized_end=1465
 # @@protoc_insertion_point(module_scope)

@@ -28,6 +28,7 @@ class ToRunner(message.Message):
 
     RUN_FIELD_NUMBER: builtins.int
     STOP_FIELD_NUMBER: builtins.int
+    BATCH_FIELD_NUMBER: builtins.int
     @builtins.property
     def run(self) -> RunAttempt:
         """Run an attempt. Sent only to an idle runner."""
@@ -36,19 +37,46 @@ class ToRunner(message.Message):
     def stop(self) -> StopAttempt:
         """Stop the attempt at its next step."""
 
+    @builtins.property
+    def batch(self) -> RunBatch:
+        """Run attempts together. Sent only to an idle runner."""
+
     def __init__(
         self,
         *,
         run: RunAttempt | None = ...,
         stop: StopAttempt | None = ...,
+        batch: RunBatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["frame", b"frame", "run", b"run", "stop", b"stop"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "frame", b"frame", "run", b"run", "stop", b"stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["frame", b"frame", "run", b"run", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "frame", b"frame", "run", b"run", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = typing.Literal["run", "stop"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = typing.Literal["run", "stop", "batch"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
+
+@typing.final
+class RunBatch(message.Message):
+    """Run attempts together: what they have in common is done once for all of them."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ATTEMPTS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def attempts(self) -> containers.RepeatedCompositeFieldContainer[RunAttempt]:
+        """The attempts, of different Tasks. Each is told of, stopped and ended by itself."""
+
+    def __init__(
+        self,
+        *,
+        attempts: abc.Iterable[RunAttempt] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class RunAttempt(message.Message):

@@ -166,6 +166,7 @@ LORA_FIELD_NUMBER: builtins.int
 CONTROLNET_FIELD_NUMBER: builtins.int
 OPTIONAL_MODEL_FIELD_NUMBER: builtins.int
 NO_BEARING_FIELD_NUMBER: builtins.int
+OWN_IN_BATCH_FIELD_NUMBER: builtins.int
 task_type: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.MessageOptions, TaskType]
 """Marks a message as the input of a task type."""
 model: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.bool]
@@ -190,3 +191,7 @@ optional_model: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOpt
 """Marks a string like model does, but empty means that the work is done without one."""
 no_bearing: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.bool]
 """Marks a field that does not bear on the output: inputs that differ in it alone are equal."""
+own_in_batch: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.FieldOptions, builtins.bool]
+"""Marks a field that each Task of a batch may have of its own: Tasks whose inputs mean the same but for such fields
+may be run together. Of a task type that marks none, each Task is run alone.
+"""
