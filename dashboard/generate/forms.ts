@@ -29,6 +29,9 @@ const WELL_KNOWN: Readonly<Record<string, Kind>> = {
   "google.protobuf.Any": "json",
 };
 
+/** The message that refers to a file; its text names an artifact or an upload. */
+const REFERENCE = "callsheet.tasks.v1.MediaReference";
+
 const INTEGERS = new Set([
   ScalarType.INT32, ScalarType.INT64, ScalarType.UINT32, ScalarType.UINT64, ScalarType.SINT32,
   ScalarType.SINT64, ScalarType.FIXED32, ScalarType.FIXED64, ScalarType.SFIXED32, ScalarType.SFIXED64,
@@ -99,6 +102,7 @@ class Reader {
       message: this.#message(field),
       unset: unset?.replaceAll('"', "").replace(/^[A-Z]+(_[A-Z]+)*_/, "").toLowerCase(),
       about: this.#option(field, "callsheet.tasks.v1.about") === true,
+      file: field.parent.typeName === REFERENCE && field.scalar === ScalarType.STRING,
       ...bounds(field.fieldKind === "list" ? itemRules(rules) : rules, UNSIGNED.has(field.scalar ?? 0)),
       maxItems: number(((rules["type"] as Fields | undefined)?.["value"] as Fields | undefined)?.["maxItems"]),
       required: rules["required"] === true || atLeastOne(rules),

@@ -77,3 +77,11 @@ test("progress is of the running attempt alone", () => {
 test("an event that is newer than the page is not folded, so that the task is read anew", () => {
   assert.equal(evolve(fold(SUBMITTED), event(2, { case: undefined } as EventInit)), undefined);
 });
+
+test("the newest state that was saved stays with the task, from attempt to attempt, until its end", () => {
+  const saved = (sequence: number, step: number): TaskEvent => event(sequence, { case: "checkpointSaved", value: { attempt: 1, checkpoint: { key: "k", step, of: 50 } } });
+  const returned = fold(SUBMITTED, STARTED, saved(3, 10), saved(4, 20), event(5, { case: "attemptReturned", value: { attempt: 1 } }));
+  assert.deepEqual([returned.state, returned.checkpoint?.step], [TaskState.PENDING, 20]);
+  const ended = evolve(returned, event(6, { case: "taskCancelled", value: { reason: "enough" } }));
+  assert.equal(ended?.checkpoint, undefined);
+});

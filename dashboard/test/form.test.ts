@@ -31,6 +31,24 @@ test("the form knows the rules, the words and the choices of the contract", () =
   assert.deepEqual([field("ping", "duration").kind, field("ping", "duration").max], ["duration", 3600]);
 });
 
+test("a draft asks for previews wherever an input can, and a replay for what its task did", () => {
+  const drafts = new Map(forms.taskTypes.map((type) => [type.name, draftOf(type).input]));
+  assert.deepEqual(drafts.get("generate_video"), { previewEverySteps: 5 });
+  assert.deepEqual(drafts.get("ping"), {});
+  for (const type of forms.taskTypes) {
+    const canShow = forms.messages[type.input]?.some((each) => each.name === "preview_every_steps") ?? false;
+    assert.equal("previewEverySteps" in (drafts.get(type.name) ?? {}), canShow, type.name);
+  }
+  const task = create(TaskSchema, { taskType: "generate_image", spec: { input: { case: "generateImage", value: { prompt: "kite" } } } });
+  assert.deepEqual(draftFrom(task)?.input, { prompt: "kite" });
+});
+
+test("a file can be brought wherever the contract refers to one, and nowhere else", () => {
+  const found = Object.entries(forms.messages).flatMap(([message, fields]) => fields.filter((each) => each.file).map((each) => `${message}.${each.name}`));
+  assert.deepEqual(found, ["callsheet.tasks.v1.MediaReference.uri"]);
+  assert.equal(field("edit_image", "image").message, "callsheet.tasks.v1.MediaReference");
+});
+
 test("what breaks a rule is named by its path in the contract", () => {
   const problems = problemsOf(imageDraft({ width: 65, steps: 500, guidanceScale: "much", model: "No Model" }));
   assert.deepEqual(Object.fromEntries(problems), {

@@ -82,7 +82,14 @@ async def _something_to_see(client: AsyncTaskClient, receiver: Receiver) -> dict
             PingInput(echo=f"take {n}", duration=Duration(seconds=600)), output=PingOutput
         )
     running = await client.submit(
-        GenerateImageInput(prompt=_PROMPTS[0], steps=150, count=8, width=256, height=256),
+        GenerateImageInput(
+            prompt=_PROMPTS[0],
+            steps=150,
+            count=8,
+            width=512,
+            height=512,
+            preview_every_steps=5,
+        ),
         output=GenerateImageOutput,
     )
     return {
@@ -117,7 +124,7 @@ async def _settled(page: Page, screen: str) -> None:
         "now": page.get_by_role("region", name="Queues"),
         "tasks": page.locator(".rows-row").first,
         "task": page.get_by_role("rowheader", name="Webhook completed"),
-        "running": page.locator(".task-mark"),
+        "running": page.get_by_role("img", name="Preview of what is being made"),
         "playground": page.get_by_role("button", name="As JSON"),
         "deliveries": page.get_by_role("row").nth(1),
         "dead-letters": page.get_by_role("row").nth(1),

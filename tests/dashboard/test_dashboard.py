@@ -2,11 +2,12 @@
 
 import re
 from datetime import timedelta
+from hashlib import sha256
 from uuid import uuid4
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from playwright.async_api import Page, expect
+from playwright.async_api import FilePayload, Page, expect
 
 from callsheet.client import AsyncTaskClient
 from callsheet.ledger.keys import create_key, revoke_key
@@ -14,6 +15,7 @@ from callsheet.tasks.v1.ping_pb2 import PingInput, PingOutput
 from callsheet.v1 import task_pb2
 from tests.support.browsers import PATIENCE_MS, sign_in
 from tests.support.dashboards import Stage
+from tests.support.pictures import PNG
 from tests.support.planes import CELL, PROJECT
 from tests.support.receiver import Receiver
 
@@ -113,11 +115,39 @@ async def test_an_image_that_was_submitted_in_the_playground_is_seen_to_move_and
     await expect(image).to_have_js_property("naturalWidth", 64)
     async with stage.client() as client:
         assert await state_of(client, task_id) == "TASK_STATE_SUCCEEDED"
+        # Whoever submits here looks on, and is shown what is being made
+        assert (await client.get(task_id)).spec.generate_image.preview_every_steps > 0
     # And where the time went is told
     chart = page.get_by_role("table", name="Where the time went")
     await expect(chart.get_by_role("rowheader", name="Queued")).to_be_visible()
     await expect(chart.get_by_role("rowheader", name="Attempt 1")).to_be_visible()
     await expect(page.get_by_text("task succeeded")).to_be_visible()
+    await page.close()
+
+
+async def test_a_file_is_brought_for_a_field_that_names_one(stage: Stage) -> None:
+    page = await stage.open("playground/edit_image")
+    image = page.get_by_role("group", name="Image", exact=True)
+    await image.get_by_role("button", name="Set it").click()
+    bring = image.get_by_role("button", name="Bring a file for Uri")
+    # Given a file of a kind that is not taken, it is told why
+    async with page.expect_file_chooser() as refused:
+        await bring.click()
+    wrong = FilePayload(name="notes.bin", mimeType="application/octet-stream", buffer=b"\0" * 64)
+    await (await refused.value).set_files(wrong)
+    await expect(image.get_by_role("alert")).to_contain_text("files may be")
+    await expect(image.get_by_label("Uri", exact=True)).to_have_value("")
+    # When a picture is brought
+    async with page.expect_file_chooser() as chooser:
+        await bring.click()
+    await (await chooser.value).set_files(
+        FilePayload(name="pier.png", mimeType="image/png", buffer=PNG)
+    )
+    # Then the field names it
+    await expect(image.get_by_role("status")).to_contain_text("pier.png, image/png")
+    name = re.compile(rf"/projects/{PROJECT}/uploads/{sha256(PNG).hexdigest()[:32]}\.png$")
+    await expect(image.get_by_label("Uri", exact=True)).to_have_value(name)
+    await expect(page.locator("pre.code")).to_contain_text("/uploads/")
     await page.close()
 
 

@@ -1,5 +1,6 @@
 """A task's page: one stream of the page feeds it, and its waterfall is of what really happened."""
 
+import re
 from typing import Final
 
 import pytest
@@ -33,6 +34,9 @@ window.fetch = async (...words) => {
   return send(...words).catch((error) => { end(); throw error; });
 };
 """
+
+#: What is said of a state that was saved.
+SAVED: Final = re.compile(r"state saved behind step \d+ of \d+")
 
 
 async def test_one_stream_follows_whatever_is_in_sight(stage: Stage) -> None:
@@ -89,10 +93,19 @@ async def test_the_waterfall_of_an_image_goes_from_the_queue_to_the_brain(stage:
     await page.close()
 
 
-async def test_the_steps_of_a_running_attempt_are_seen_while_they_are_walked(stage: Stage) -> None:
+async def test_a_running_attempt_shows_its_steps_what_it_makes_and_where_it_was_saved(
+    stage: Stage,
+) -> None:
     async with stage.client() as client:
         handle = await client.submit(
-            GenerateImageInput(prompt="the pier", width=256, height=256, steps=150, count=8),
+            GenerateImageInput(
+                prompt="the pier",
+                width=256,
+                height=256,
+                steps=150,
+                count=8,
+                preview_every_steps=2,
+            ),
             output=GenerateImageOutput,
         )
         page = await stage.open(f"tasks/{handle.id}")
@@ -100,6 +113,20 @@ async def test_the_steps_of_a_running_attempt_are_seen_while_they_are_walked(sta
         steps = chart.get_by_role("row").filter(has_text="Steps")
         await expect(steps).to_contain_text("…", timeout=2 * PATIENCE_MS)
         await expect(page.locator(".task-mark")).to_have_text("running")
+        # And a small picture of what is being made, and then a newer one
+        preview = page.get_by_role("img", name="Preview of what is being made")
+        await expect(preview).not_to_have_js_property("naturalWidth", 0)
+        first = await preview.get_attribute("src")
+        assert first is not None
+        await expect(preview).not_to_have_attribute("src", first)
+        await expect(preview).not_to_have_js_property("naturalWidth", 0)
+        # And where its work was saved, as a fact and as a mark
+        saved = page.locator(".facts > li").filter(has_text="checkpoint saved")
+        await expect(saved.first).to_contain_text(SAVED)
+        await expect(chart.get_by_title(SAVED).first).to_be_visible()
+        # When it has ended, there is nothing left of what it showed
         await handle.cancel()
         await expect(page.locator(".task-mark")).to_have_text("cancelled")
+        await expect(preview).to_have_count(0)
+    assert (stage.overheard.origins, stage.overheard.complaints) == ({stage.origin}, [])
     await page.close()

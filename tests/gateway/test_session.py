@@ -1,14 +1,18 @@
 """Signing in from a browser: a key becomes a ticket in a cookie that no page can read or misuse."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 
+from callsheet.embedded.valkey import EmbeddedValkey
 from callsheet.gateway.credentials import COOKIE
 from callsheet.gateway.plane import Plane
 from callsheet.ledger.keys import revoke_key
-from tests.support.gateways import RunningGateway
+from tests.support.controls import running_plane
+from tests.support.cut_proxy import Fate, always, cut_proxy
+from tests.support.gateways import RunningGateway, gateway_before
 
 SESSION = "/api/v1/session"
 
@@ -141,6 +145,33 @@ async def test_a_session_that_could_not_be_ended_is_said_to_go_on(
         assert answer.status_code == 503
         assert COOKIE in browser.cookies
     await nobody.close()
+
+
+async def test_nobody_is_signed_out_while_the_ledger_is_away_and_whoever_asks_again_is(
+    valkey_server: EmbeddedValkey, cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        cut_proxy(valkey_server.url) as ledger,
+        running_plane(ledger.url, cell) as plane,
+        gateway_before(plane, valkey_server.url, cell, tmp_path) as gateway,
+        gateway.client() as browser,
+    ):
+        await signed_in(gateway, browser)
+        ticket = browser.cookies[COOKIE]
+        # Control says when to come back, and here nobody waits for that long
+        hasty = Plane(plane.address, timeout=timedelta(seconds=1))
+        monkeypatch.setattr(gateway.gateway.plane, "client", hasty.client)
+        ledger.judge = always(Fate.CUT, word=b"")
+        answer = await browser.delete(SESSION, headers={"origin": gateway.url})
+        assert (answer.status_code, answer.json()["reason"]) == (503, "LEDGER_UNAVAILABLE")
+        assert int(answer.headers["retry-after"]) >= 1
+        # What is not over stays in the browser, so that it can be ended
+        assert browser.cookies[COOKIE] == ticket
+        ledger.judge = lambda _: Fate.PASS
+        answer = await browser.delete(SESSION, headers={"origin": gateway.url})
+        assert answer.status_code == 204
+        assert COOKIE not in browser.cookies
+        await hasty.close()
 
 
 async def test_a_session_may_ask_for_less_than_its_key_allows(gateway: RunningGateway) -> None:

@@ -56,7 +56,7 @@ class Overheard:
 
 
 def _origin(url: str) -> str:
-    parts = urlsplit(url)
+    parts = urlsplit(url.removeprefix("blob:"))  # what a page keeps in memory has its origin
     return f"{parts.scheme}://{parts.netloc}"
 
 

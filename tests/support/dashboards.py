@@ -74,6 +74,8 @@ async def running_stage(folder: Path, *, cache: Path) -> AsyncGenerator[Stage]:
         "CALLSHEET_GATEWAY_ADDRESS": address,
         "CALLSHEET_HEALTH_ADDRESS": "127.0.0.1:0",
         "CALLSHEET_DOCS_ADDRESS": "127.0.0.1:0",
+        # Tiny models are done long before work is worth saving otherwise.
+        "CALLSHEET_CHECKPOINT_SECONDS": "0.2",
     }
     try:
         async with whole_plane(folder, cache=cache, variables=variables) as plane:

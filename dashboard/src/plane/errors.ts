@@ -41,6 +41,17 @@ export function sentence(thrown: unknown): string {
   return fields === "" ? message : `${message}: ${fields}`;
 }
 
+/** Return what a route that is not of the contract refused a request for: its problem, as one sentence for people. */
+export function refusal(body: string, status: number): string {
+  const answered = `The gateway answered ${status}.`;
+  try {
+    const problem = JSON.parse(body) as { detail?: string; title?: string } | null;
+    return problem?.detail ?? problem?.title ?? answered;
+  } catch {
+    return answered;
+  }
+}
+
 /** Whether the same call may succeed in a while. */
 export function passes(thrown: unknown): boolean {
   const code = ConnectError.from(thrown).code;

@@ -5,6 +5,7 @@ import { computed, signal } from "@preact/signals";
 
 import { access, onSignedOut } from "./client.ts";
 import { Role, type Principal } from "./contract.ts";
+import { refusal } from "./errors.ts";
 
 export type Session =
   | { readonly state: "asking" }
@@ -72,7 +73,7 @@ export async function signIn(key: string): Promise<string> {
   } catch {
     return "The gateway cannot be reached.";
   }
-  if (!response.ok) return await detail(response);
+  if (!response.ok) return refusal(await response.text(), response.status);
   await askWho();
   return session.value.state === "in" ? "" : "The gateway took the key, but no session came of it.";
 }
@@ -81,13 +82,4 @@ export async function signIn(key: string): Promise<string> {
 export async function signOut(): Promise<void> {
   const isOver = await fetch(SESSION, { method: "DELETE" }).then((response) => response.ok, () => false);
   session.value = { state: "out", notice: isOver ? "You are signed out." : NOT_OVER };
-}
-
-async function detail(response: Response): Promise<string> {
-  try {
-    const problem = (await response.json()) as { detail?: string; title?: string };
-    return problem.detail ?? problem.title ?? `The gateway answered ${response.status}.`;
-  } catch {
-    return `The gateway answered ${response.status}.`;
-  }
 }

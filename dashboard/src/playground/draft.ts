@@ -9,6 +9,11 @@ import { check, isObject, readMetadata, typeMetadata, type Problems } from "./va
 
 export const forms = FORMS as unknown as Forms;
 
+/** The field that asks for previews, in every input that can. */
+const PREVIEWS = "preview_every_steps";
+/** After how many steps each: whoever uses the page looks on, and a program that wants none asks for none. */
+const PREVIEW_EVERY = 5;
+
 export interface Draft {
   readonly type: TaskType;
   /** The input, as protobuf JSON. */
@@ -27,9 +32,10 @@ export function typeNamed(name: string): TaskType | undefined {
   return forms.taskTypes.find((type) => type.name === name);
 }
 
-/** Return an empty draft of a task type. */
+/** Return a draft of a task type that asks for nothing yet but previews, where there can be some. */
 export function draftOf(type: TaskType): Draft {
-  return { type, input: {}, priority: "", delay: "", callback: "", metadata: "", reuse: "" };
+  const previews = forms.messages[type.input]?.find((field) => field.name === PREVIEWS);
+  return { type, input: previews ? { [previews.json]: PREVIEW_EVERY } : {}, priority: "", delay: "", callback: "", metadata: "", reuse: "" };
 }
 
 /** Return a draft that asks for what the task was asked for; undefined if its type is newer than this page. */

@@ -4,6 +4,7 @@ import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import type { JSX } from "preact";
 import { useEffect, useId, useState } from "preact/hooks";
 
+import { FileButton } from "./file-button.tsx";
 import type { Field, Forms } from "./model.ts";
 import { changed, chosen, isObject, read, startOf, typed, type Problems } from "./values.ts";
 
@@ -70,17 +71,19 @@ function OneField(props: OneFieldProps): JSX.Element {
 }
 
 function Nested({ forms, field, value, path, problems, onChange }: OneFieldProps): JSX.Element {
+  const at = `${path}.${field.name}`;
   return (
     <fieldset>
       <legend>{field.label}</legend>
       <p class="field-help">{field.help}</p>
+      {value === undefined && problems.has(at) && <p class="problem">{field.label} {problems.get(at)}.</p>}
       {value === undefined ? (
         <button type="button" class="small" onClick={() => onChange({})}>
           Set it
         </button>
       ) : (
         <>
-          <Fields forms={forms} message={field.message ?? ""} value={isObject(value) ? value : {}} path={`${path}.${field.name}`} problems={problems} onChange={onChange} />
+          <Fields forms={forms} message={field.message ?? ""} value={isObject(value) ? value : {}} path={at} problems={problems} onChange={onChange} />
           <button type="button" class="small" onClick={() => onChange(undefined)}>
             Leave it out
           </button>
@@ -168,7 +171,12 @@ function Control({ id, field, value, isWrong, onChange }: ControlProps): JSX.Ele
       </select>
     );
   }
-  return <Typed {...told} field={field} value={value} onChange={onChange} />;
+  return (
+    <>
+      <Typed {...told} field={field} value={value} onChange={onChange} />
+      {field.file && <FileButton of={field.label} uri={typed(field, value)} onBrought={onChange} />}
+    </>
+  );
 }
 
 interface Described {
@@ -188,7 +196,7 @@ function Typed({ field, value, onChange, ...told }: Omit<ControlProps, "isWrong"
   }
   const common = { ...told, value: text, onInput, placeholder: placeholder(field), autocomplete: "off" } as const;
   if (field.kind === "json") return <textarea {...common} rows={3} spellcheck={false} />;
-  if (field.kind === "text" && (field.maxLength ?? 0) > 200) return <textarea {...common} rows={field.about ? 4 : 2} />;
+  if (field.kind === "text" && !field.file && (field.maxLength ?? 0) > 200) return <textarea {...common} rows={field.about ? 4 : 2} />;
   if (field.kind === "integer" || field.kind === "number" || field.kind === "duration") {
     return <input {...common} type="number" step={field.kind === "integer" ? (field.multipleOf ?? 1) : "any"} {...(field.min === undefined ? {} : { min: field.min })} {...(field.max === undefined ? {} : { max: field.max })} />;
   }

@@ -50,6 +50,8 @@ export interface Field {
   readonly unset?: string;
   /** Whether it tells what the task is about. */
   readonly about?: boolean;
+  /** Whether it names an artifact or an upload, so that a file may be brought for it. */
+  readonly file?: boolean;
 }
 
 /** One task type, as its input's options declare it. */

@@ -79,6 +79,14 @@ function WorkerCard({ worker, onChanged }: { worker: Worker; onChanged: () => vo
             </a>
           ))}
         </dd>
+        {Number(worker.batchedTasks) + Number(worker.overtakenTasks) > 0 && (
+          <>
+            <dt>Chosen</dt>
+            <dd class="number">
+              {Number(worker.batchedTasks)} ran together, {Number(worker.overtakenTasks)} were overtaken
+            </dd>
+          </>
+        )}
       </dl>
       {worker.devices.map((device) => (
         <Device key={device.name} device={device} />

@@ -7,6 +7,7 @@ import { now } from "../parts/clock.ts";
 import { bytes, clock, count, millis, span } from "../parts/format.ts";
 import { REGISTRY, TaskSpecSchema, type Task } from "../plane/contract.ts";
 import { formatPlace } from "../router.ts";
+import { placeOf } from "./checkpoints.ts";
 import { outputJson } from "./output.ts";
 
 export function About({ task }: { task: Task }): JSX.Element {
@@ -23,6 +24,7 @@ export function About({ task }: { task: Task }): JSX.Element {
           <Entry name="Priority">{task.priority}</Entry>
           <Entry name="Attempt">{task.attempt === 0 ? "none yet" : `${task.attempt} of ${task.maxAttempts}`}</Entry>
           <Entry name="Worker">{task.worker}</Entry>
+          <Entry name="Checkpoint">{task.checkpoint && `behind ${placeOf(task.checkpoint)}, ${bytes(task.checkpoint.sizeBytes)}`}</Entry>
           <Time name="Submitted" of={millis(task.createTime)} />
           <Time name="Started" of={millis(task.startTime)} />
           <Time name="Ended" of={millis(task.endTime)} />

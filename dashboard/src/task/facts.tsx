@@ -5,13 +5,15 @@ import type { JSX } from "preact";
 
 import { now } from "../parts/clock.ts";
 import { clock, millis, words } from "../parts/format.ts";
-import { REGISTRY, TaskEventSchema, type TaskEvent } from "../plane/contract.ts";
+import { REGISTRY, TaskEventSchema, type Checkpoint, type TaskEvent } from "../plane/contract.ts";
+import { givenWords, savedWords, statesGiven } from "./checkpoints.ts";
 import type { Note } from "./story.ts";
 
 /** As many messages of progress as are shown. */
 const SHOWN = 20;
 
 export function Facts({ facts, notes }: { facts: readonly TaskEvent[]; notes: readonly Note[] }): JSX.Element {
+  const given = statesGiven(facts);
   return (
     <section class="card" aria-labelledby="facts-title">
       <h2 id="facts-title">Events</h2>
@@ -22,6 +24,7 @@ export function Facts({ facts, notes }: { facts: readonly TaskEvent[]; notes: re
               <summary>
                 <span class="number fact-number">{String(fact.sequence)}</span>
                 <span class="fact-name">{nameOf(fact)}</span>
+                <span class="muted">{detailOf(fact, given)}</span>
                 <span class="gap" />
                 <span class="number muted">{clock(millis(fact.time) ?? 0, { now: now.value, exact: true })}</span>
               </summary>
@@ -54,4 +57,11 @@ function nameOf(fact: TaskEvent): string {
   const name = fact.event.case;
   if (name === undefined) return "something newer than this page";
   return words(name.replaceAll(/[A-Z]/g, (letter) => `_${letter}`));
+}
+
+/** What is said beside its name, of a fact that tells where the work stood. */
+function detailOf({ event }: TaskEvent, given: ReadonlyMap<number, Checkpoint>): string {
+  if (event.case === "checkpointSaved" && event.value.checkpoint) return savedWords(event.value.checkpoint);
+  const state = event.case === "attemptStarted" ? given.get(event.value.attempt) : undefined;
+  return state ? givenWords(state) : "";
 }

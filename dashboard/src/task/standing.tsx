@@ -7,6 +7,7 @@ import { counted, millis, percent, span, words } from "../parts/format.ts";
 import { ProgressBar } from "../parts/progress.tsx";
 import { TaskState, WaitReason, type Task } from "../plane/contract.ts";
 import { estimate } from "./eta.ts";
+import { Preview } from "./preview.tsx";
 import type { Story } from "./story.ts";
 
 export function Standing({ story, task }: { story: Story; task: Task }): JSX.Element | null {
@@ -35,6 +36,7 @@ function Running({ story, task }: { story: Story; task: Task }): JSX.Element {
             </span>
           </div>
           <ProgressBar progress={progress} label="Progress of the task" />
+          {progress.preview && <Preview key={task.attempt} taskId={task.id} artifact={progress.preview} />}
         </>
       ) : (
         <p>

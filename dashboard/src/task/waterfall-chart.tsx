@@ -3,10 +3,10 @@
 import type { JSX } from "preact";
 
 import { now } from "../parts/clock.ts";
-import { span } from "../parts/format.ts";
+import { counted, span } from "../parts/format.ts";
 import { isFinal } from "../tasks/states.ts";
 import type { Story } from "./story.ts";
-import { waterfall, type Span, type Waterfall } from "./waterfall.ts";
+import { waterfall, type Mark, type Span, type Waterfall } from "./waterfall.ts";
 
 export function WaterfallChart({ story }: { story: Story }): JSX.Element | null {
   const facts = story.facts.value;
@@ -55,22 +55,35 @@ function Bar({ bar, chart }: { bar: Span; chart: Waterfall }): JSX.Element {
   const whole = chart.to - chart.from;
   const pieces = bar.pieces ?? [bar];
   const length = pieces.reduce((sum, piece) => sum + (piece.to ?? chart.to) - piece.from, 0);
+  const share = (time: number): number => ((time - chart.from) / whole) * 100;
+  const heard = [bar.detail ?? "", ...marksHeard(bar.marks ?? [])].filter((each) => each !== "").join(", ");
   const look = ["waterfall-bar", `bar-${bar.kind}`, bar.failed ? "bar-failed" : ""];
   return (
     <div class={bar.part ? "waterfall-row waterfall-part" : "waterfall-row"} role="row" title={bar.detail ?? ""}>
       <span role="rowheader">{bar.label}</span>
       <div class="waterfall-lane" role="cell">
-        {bar.detail && <span class="unseen">{bar.detail}</span>}
+        {heard !== "" && <span class="unseen">{heard}</span>}
         {pieces.map((piece) => {
-          const left = ((piece.from - chart.from) / whole) * 100;
+          const left = share(piece.from);
           const width = Math.max(0, (((piece.to ?? chart.to) - piece.from) / whole) * 100);
           const isOpen = piece.to === undefined ? "bar-open" : "";
           return <div key={piece.from} class={[...look, isOpen].join(" ")} style={{ left: `${left}%`, width: `max(3px, ${width}%)` }} />;
         })}
+        {bar.marks?.map((mark) => (
+          <div key={`${mark.kind} ${mark.time}`} class={`waterfall-mark mark-${mark.kind}`} style={{ left: `${share(mark.time)}%` }} title={mark.label} aria-hidden="true" />
+        ))}
       </div>
       <span role="cell" class="number">
         {bar.to === undefined ? "…" : span(length / 1000)}
       </span>
     </div>
   );
+}
+
+/** What is said of marks to whoever cannot see them: of states that were saved, how many and the last. */
+function marksHeard(marks: readonly Mark[]): readonly string[] {
+  const saved = marks.filter((mark) => mark.kind === "saved");
+  const given = marks.filter((mark) => mark.kind === "given").map((mark) => mark.label);
+  const last = saved.at(-1);
+  return last === undefined ? given : [...given, `${counted(saved.length, "checkpoint")}, the last: ${last.label}`];
 }

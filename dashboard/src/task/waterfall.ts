@@ -1,7 +1,8 @@
 // The waterfall of a task: where its time went, from facts, usage and deliveries alone.
 
-import { DeliveryState, FailureReason, ProgressPhase, type Delivery, type Task, type TaskEvent, type TaskReading, type Usage } from "../plane/contract.ts";
+import { DeliveryState, FailureReason, ProgressPhase, type Checkpoint, type Delivery, type Task, type TaskEvent, type TaskReading, type Usage } from "../plane/contract.ts";
 import { millis, seconds, words } from "../parts/format.ts";
+import { givenWords, savedWords, statesGiven } from "./checkpoints.ts";
 import type { Stay } from "./phases.ts";
 
 export type SpanKind =
@@ -23,6 +24,14 @@ export interface Piece {
   readonly to: number | undefined;
 }
 
+/** A moment within a bar: the state of the work was saved, or the attempt was given one. */
+export interface Mark {
+  readonly kind: "saved" | "given";
+  readonly time: number;
+  /** What happened, for people. */
+  readonly label: string;
+}
+
 /** One bar: something that took time. */
 export interface Span {
   readonly kind: SpanKind;
@@ -38,6 +47,8 @@ export interface Span {
   readonly part?: boolean;
   /** When it was at it, if that was not all the time. */
   readonly pieces?: readonly Piece[];
+  /** What happened meanwhile, oldest first. */
+  readonly marks?: readonly Mark[];
 }
 
 export interface Waterfall {
@@ -62,10 +73,11 @@ export interface Known {
 export function waterfall({ facts, task, deliveries, stays = [], brain }: Known, now: number): Waterfall | undefined {
   const begin = millis(facts[0]?.time);
   if (begin === undefined) return undefined;
-  const life = new Life();
+  const life = new Life(statesGiven(facts));
   for (const fact of facts) life.tell(fact);
   const spans = [...life.spans(task?.usage, stays), ...deliveries.flatMap((each) => delivered(each)), ...told(brain, facts)];
-  const ends = spans.map((span) => span.to ?? Math.max(now, span.from));
+  // The page's clock ticks, so that what was just told may be later than it.
+  const ends = spans.map((span) => span.to ?? Math.max(now, span.from, span.marks?.at(-1)?.time ?? 0));
   return { from: begin, to: Math.max(begin + 1, ...ends), spans };
 }
 
@@ -75,6 +87,11 @@ class Life {
   #open: Span | undefined;
   /** When the task may start next, if it was told to wait. */
   #heldUntil: number | undefined;
+  readonly #given: ReadonlyMap<number, Checkpoint>;
+
+  constructor(given: ReadonlyMap<number, Checkpoint>) {
+    this.#given = given;
+  }
 
   tell(fact: TaskEvent): void {
     const time = millis(fact.time) ?? 0;
@@ -87,7 +104,14 @@ class Life {
       case "attemptStarted": {
         const { attempt, worker, device } = fact.event.value;
         this.#close(time);
+        const given = this.#given.get(attempt);
         this.#open = { kind: "attempt", label: `Attempt ${attempt}`, from: time, to: undefined, detail: `${device} on ${worker}` };
+        if (given) this.#mark({ kind: "given", time, label: givenWords(given) });
+        break;
+      }
+      case "checkpointSaved": {
+        const { checkpoint } = fact.event.value;
+        if (checkpoint) this.#mark({ kind: "saved", time, label: savedWords(checkpoint) });
         break;
       }
       case "attemptFailed": {
@@ -147,6 +171,10 @@ class Life {
     }
     this.#open = undefined;
     this.#heldUntil = undefined;
+  }
+
+  #mark(mark: Mark): void {
+    if (this.#open) this.#open = { ...this.#open, marks: [...(this.#open.marks ?? []), mark] };
   }
 
   #media(time: number): void {

@@ -81,6 +81,8 @@ function change(task: Task, event: TaskEvent): Partial<Task> {
       return { cancelRequested: true, cancelReason: fact.value.reason };
     case "contextRetrieved":
       return fact.value.context ? { context: fact.value.context } : {};
+    case "checkpointSaved":
+      return fact.value.checkpoint ? { checkpoint: fact.value.checkpoint } : {};
     case "mediaRegistered":
       return { media: [...task.media, ...fact.value.media] };
     default:
@@ -89,7 +91,7 @@ function change(task: Task, event: TaskEvent): Partial<Task> {
 }
 
 function ended(event: TaskEvent): Partial<Task> {
-  const end = at("endTime", event.time);
+  const end = { ...NOTHING_KEPT, ...at("endTime", event.time) };
   switch (event.event.case) {
     case "taskSucceeded": {
       const { output, usage, quality, reusedFrom } = event.event.value;
@@ -124,6 +126,9 @@ function ended(event: TaskEvent): Partial<Task> {
 
 /** What a new attempt, or the wait for one, knows of the attempt before: not why it waits, nor how far it is. */
 const NOTHING_KNOWN = { waitReason: 0, progress: undefined, queuePosition: undefined } as unknown as Partial<Task>;
+
+/** A task that ended is gone on with by nobody. */
+const NOTHING_KEPT = { checkpoint: undefined } as unknown as Partial<Task>;
 
 type TimeOf = "createTime" | "updateTime" | "startTime" | "endTime" | "readyTime" | "expireTime";
 

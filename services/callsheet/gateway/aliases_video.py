@@ -62,15 +62,18 @@ class VideoAliases:
         return json_response({"tasks": tasks, "count": len(tasks), "has_more": found.has_more})
 
     async def upload_video(self, request: Request) -> Response:
-        """Refuse a video, before any of it is read: nothing here submits a task for one yet.
+        """Refuse a video, before any of it is read.
 
-        Whoever brings one for another kind of work uploads it at /api/v1/uploads.
+        What is brought here is to become a task video.process: its metadata, transcript and frames.
+        This build has no task type that makes them; another one's id would promise what never
+        comes. Whoever brings a video for other work uploads it at /api/v1/uploads.
         """
         require_role(await self._plane.principal(credential_of(request)), "submit")
         raise Refused(
             HTTPStatus.NOT_IMPLEMENTED,
             "TASK_TYPE_UNAVAILABLE",
-            "this build takes no videos here: bring files to /api/v1/uploads",
+            "a video brought here is for video.process, and this build has no task type for it;"
+            " bring videos for other work, such as edit_video, to /api/v1/uploads",
         )
 
     async def redis_status(self, request: Request) -> Response:
