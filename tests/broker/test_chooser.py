@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
-from callsheet.broker.chooser import ChoiceRules, Chooser
+import pytest
+from msgspec.structs import replace
+
+from callsheet.broker.chooser import LOOKED_AT, ChoiceRules, Chooser
 from callsheet.broker.claimer import Claimer
 from callsheet.broker.slots import Slots
 from callsheet.ledger.acceptance import SubmitCommand
@@ -89,7 +92,7 @@ async def submit(plane: Cell, *prompts: str, **fields: object) -> list[Task]:
     return tasks
 
 
-async def test_tasks_with_enough_in_common_are_claimed_together() -> None:
+async def test_tasks_that_may_share_a_pass_are_claimed_together() -> None:
     plane = memory_cell()
     await submit(plane, "a", "b")
     await submit(plane, "other", steps=9)
@@ -160,3 +163,49 @@ async def test_what_is_left_to_others_is_not_claimed() -> None:
         gpu.left = {"theirs"}
         assert await gpu.next() == ["theirs too"]
     assert (await plane.writer.read(theirs.id)).state is TaskState.PENDING
+
+
+async def test_a_task_of_a_type_that_only_newer_workers_know_ends_no_claimer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plane = memory_cell()
+    await submit(plane, "strange", "known")
+    gpu = device(plane)
+    look = gpu.attempts.look
+
+    async def strange(task_ids: Sequence[str]) -> dict[str, Task | None]:
+        return {
+            task_id: replace(task, submission=replace(task.submission, task_type="no_such_type"))
+            if task is not None and prompt_of(task) == "strange"
+            else task
+            for task_id, task in (await look(task_ids)).items()
+        }
+
+    monkeypatch.setattr(gpu.attempts, "look", strange)
+    async with gpu.claiming():
+        # It is claimed alone; the worker gives it back
+        assert await gpu.next() == ["strange"]
+        assert await gpu.next() == ["known"]
+
+
+async def test_more_is_looked_at_while_all_that_was_looked_at_is_left_to_others() -> None:
+    plane = memory_cell()
+    theirs = [f"theirs {number}" for number in range(LOOKED_AT)]
+    await submit(plane, *theirs)
+    gpu = device(plane)
+    gpu.left = {*theirs}
+    async with gpu.claiming():
+        await submit(plane, "mine")
+        assert await gpu.next() == ["mine"]
+
+
+async def test_devices_that_choose_alike_take_different_tasks() -> None:
+    plane = memory_cell()
+    await submit(plane, *(f"{number}" for number in range(12)))
+    devices = [device(plane, bucket=1) for _ in range(4)]
+    async with AsyncExitStack() as stack:
+        for gpu in devices:
+            await stack.enter_async_context(gpu.claiming())
+        # Whoever found the one that he would have liked best taken, took another one
+        first = [await gpu.next() for gpu in devices]
+        assert len({prompt for claim in first for prompt in claim}) == 4

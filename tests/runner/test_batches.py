@@ -6,12 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
-from callsheet.runner.batches import SharedPipelines, render_together
+from callsheet.runner.batches import SharedPipelines, grouped, render_together
 from callsheet.runner.context import HandlerFailure, TaskStopped
+from callsheet.runner.pipelines import Pipelines
 from callsheet.runner.rendering import (
     LoadedPipeline,
     Mode,
@@ -32,7 +34,6 @@ from tests.support.rendering import (
     built_in,
     contents,
     furthest,
-    pipelines_of,
     request_of,
     warm,
 )
@@ -66,7 +67,7 @@ def run_together(
                 turns.leave()
 
         futures = [threads.submit(attempt, *each) for each in asked]
-        turns.serve(render_together)
+        turns.serve(group=grouped, render=render_together)
         return futures
 
 
@@ -157,12 +158,14 @@ class Fragile:
         self.model = model
         self.modes = frozenset({Mode.TEXT_TO_IMAGE})
         self.passes: list[int] = []
+        self.on_render: Callable[[], object] = lambda: None
 
     def render(self, request: RenderRequest, controls: RenderControls) -> Rendered:
         """Fail for a batch, and for the seed 8."""
         del controls
         seeds = [item.seed for item in request.items]
         self.passes.append(len(seeds))
+        self.on_render()
         if len(seeds) > 1 or 8 in seeds:
             raise HandlerFailure(FAILURE_REASON_INTERNAL, "that was too much")
         return Rendered((), scheduler=f"{seeds[0]}")
@@ -177,37 +180,94 @@ def test_what_goes_wrong_together_is_done_alone_and_fails_whom_it_is_of() -> Non
     assert pipeline.passes == [3, 1, 1, 1]
 
 
-def test_what_has_nothing_in_common_is_not_one_pass() -> None:
+def test_what_asks_for_other_steps_is_not_one_pass() -> None:
     pipeline = Fragile(built_in(Family.SDXL))
     done = run_together(pipeline, [(one(0), Controls()), (one(2, steps=9), Controls())])
     assert [rendered.result().scheduler for rendered in done] == ["7", "9"]
     assert pipeline.passes == [1, 1]
 
 
-def test_models_are_found_in_the_inference_thread(cache_dir: Path) -> None:
-    turns = Turns(2)
-    shared = SharedPipelines(pipelines_of(cache_dir), turns)
-    model = built_in(Family.SDXL).name
+class Threads:
+    """Pipelines that tell in which thread they were asked for, and wait until they may be found."""
 
-    def attempt(look: Callable[[LoadedPipeline], object]) -> object:
-        try:
-            return look(shared.get(model))
-        finally:
-            turns.leave()
+    def __init__(self) -> None:
+        self.asked_in: list[int] = []
+        self.found = threading.Event()
 
-    def unknown() -> None:
+    def get(self, name: str, *, mode: Mode | None = None) -> LoadedPipeline:
+        """Find a pipeline, when the test says so."""
+        del mode
+        self.asked_in.append(threading.get_ident())
+        assert self.found.wait(60)
+        if not name:
+            raise HandlerFailure(FAILURE_REASON_INTERNAL, "there is none")
+        return Fragile(built_in(Family.SDXL))
+
+
+def test_models_are_found_in_the_inference_thread() -> None:
+    turns, pipelines = Turns(2), Threads()
+    shared = SharedPipelines(cast("Pipelines", pipelines), turns, check=lambda: None)
+    pipelines.found.set()
+
+    def attempt(name: str) -> str:
         try:
-            shared.get("no-such-model")
+            return shared.get(name).model.name
         finally:
             turns.leave()
 
     with ThreadPoolExecutor(2) as threads:
-        found = threads.submit(attempt, lambda pipeline: (pipeline.model.name, pipeline.modes))
-        missed = threads.submit(unknown)
-        turns.serve(render_together)
-    assert found.result() == (model, warm(Family.SDXL, cache_dir=cache_dir).modes)
-    with pytest.raises(HandlerFailure, match="no-such-model"):
+        found, missed = threads.submit(attempt, "one"), threads.submit(attempt, "")
+        turns.serve(group=grouped, render=render_together)
+    assert found.result() == built_in(Family.SDXL).name
+    with pytest.raises(HandlerFailure, match="there is none"):
         missed.result()
+    assert pipelines.asked_in == [threading.get_ident()] * 2
+
+
+def test_who_must_stop_does_not_wait_for_a_model() -> None:
+    turns, pipelines, stop = Turns(1), Threads(), threading.Event()
+
+    def check() -> None:
+        if stop.is_set():
+            raise TaskStopped
+
+    shared = SharedPipelines(cast("Pipelines", pipelines), turns, check=check)
+
+    def attempt() -> None:
+        try:
+            shared.get("one")
+        finally:
+            # Only now is the model there
+            pipelines.found.set()
+            turns.leave()
+
+    with ThreadPoolExecutor(1) as threads:
+        stopped = threads.submit(attempt)
+        stop.set()
+        turns.serve(group=grouped, render=render_together)
+    assert isinstance(stopped.exception(), TaskStopped)
+
+
+def test_who_must_stop_does_not_wait_for_the_pass_of_others() -> None:
+    pipeline, turns = Fragile(built_in(Family.SDXL)), Turns(3)
+    begun, stop = threading.Event(), Controls(stop_at=1)
+    pipeline.on_render = lambda: (begun.set(), left.wait(60))
+    left = threading.Event()
+
+    def attempt(request: RenderRequest, controls: RenderControls) -> Rendered:
+        try:
+            return turns.render(pipeline, request, controls)
+        finally:
+            left.set() if controls is stop else None
+            turns.leave()
+
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(attempt, one(0), Controls())
+        strict = threads.submit(attempt, one(2, steps=9), stop)
+        alone_too = threads.submit(attempt, one(2, steps=8), Controls())
+        turns.serve(group=grouped, render=render_together)
+    assert isinstance(strict.exception(), TaskStopped)
+    assert [first.result().scheduler, alone_too.result().scheduler] == ["7", "9"]
 
 
 def test_a_rendering_does_not_wait_for_ever_for_others() -> None:
@@ -229,6 +289,6 @@ def test_a_rendering_does_not_wait_for_ever_for_others() -> None:
             return waited
 
         one_done, other_done = threads.submit(first), threads.submit(second)
-        turns.serve(render_together)
+        turns.serve(group=grouped, render=render_together)
     assert one_done.result().scheduler == "7"
     assert other_done.result()

@@ -30,7 +30,7 @@ def key(message: Message) -> str:
 @pytest.mark.parametrize(
     "other",
     [
-        GenerateImageInput(prompt="a hen", negative_prompt="feathers"),
+        GenerateImageInput(prompt="a hen"),
         asked(seed=7),
         asked(format=IMAGE_FORMAT_WEBP),
         asked(preview_every_steps=4),
@@ -49,6 +49,7 @@ def test_what_each_has_of_its_own_keeps_nobody_apart(other: GenerateImageInput) 
 @pytest.mark.parametrize(
     "other",
     [
+        asked(negative_prompt="feathers"),
         asked(width=128),
         asked(steps=9),
         asked(guidance_scale=1.5),
@@ -57,7 +58,7 @@ def test_what_each_has_of_its_own_keeps_nobody_apart(other: GenerateImageInput) 
         asked(loras=[{"name": "tiny-sdxl-lora"}]),
     ],
 )
-def test_what_a_pass_has_in_common_does(other: GenerateImageInput) -> None:
+def test_what_a_pass_is_one_of_does(other: GenerateImageInput) -> None:
     assert key(other) not in {key(asked()), ""}
 
 
@@ -80,3 +81,7 @@ def test_a_model_that_is_meant_is_named() -> None:
     assert company_of(asked(), CATALOGUE).model == MODEL.name
     assert company_of(asked(model="tiny-sd15"), CATALOGUE).model == "tiny-sd15"
     assert company_of(PingInput(), CATALOGUE).model == ""
+
+
+def test_words_to_avoid_share_a_pass_with_other_words_to_avoid() -> None:
+    assert key(asked(negative_prompt="feathers")) == key(asked(negative_prompt="beaks"))

@@ -20,8 +20,8 @@ from callsheet.ledger.acceptance import SubmitCommand
 from callsheet.ledger.attempts import Attempts
 from callsheet.ledger.catalog import ResourceClass
 from callsheet.ledger.codec import event_of, parse_event
-from callsheet.ledger.events import AttemptFailed, AttemptStarted
-from callsheet.ledger.model import FailureReason, Task, TaskState
+from callsheet.ledger.events import AttemptReturned, AttemptStarted
+from callsheet.ledger.model import Task, TaskState
 from callsheet.ledger.waiting import live_workers
 from callsheet.runtime.catalogue_file import load_catalogue
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput, GenerateImageOutput
@@ -110,10 +110,9 @@ async def test_tasks_run_together_and_end_each_by_itself(tmp_path: Path, cache_d
         for content in pictures:
             with Image.open(io.BytesIO(content)) as picture:
                 assert picture.size == (outputs[0].width, outputs[0].height)
-        assert all(
-            task.usage.gpu_seconds < task.usage.model_load_seconds + task.usage.run_seconds
-            for task in done[:3]
-        )
+        for task in done[:3]:
+            held = task.usage.model_load_seconds + task.usage.run_seconds
+            assert task.usage.gpu_seconds == pytest.approx(held / 3)
 
         # When one of two that run together is cancelled
         one, two = [await submitted(plane, number=number, steps=MANY) for number in (4, 5)]
@@ -132,9 +131,10 @@ async def test_tasks_run_together_and_end_each_by_itself(tmp_path: Path, cache_d
             event_of(parse_event(fact))
             for fact in await plane.store.facts(two.id, after=0, limit=100)
         ]
-        (failed,) = (event for event in facts if isinstance(event, AttemptFailed))
-        assert failed.failure.reason is FailureReason.WORKER_LOST
+        # and nobody can tell by whose fault the first attempt ended: it does not count
+        assert sum(isinstance(event, AttemptReturned) for event in facts) == 1
         assert sum(isinstance(event, AttemptStarted) for event in facts) == 2
+        assert two.failures == 0
         await plane.ledger.cancel(OWNER, two.id, reason="that is enough")
         await plane.final(two.id)
         await eventually(lambda: has_told(plane, batched=5, overtaken=0))

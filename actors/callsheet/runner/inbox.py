@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from callsheet.internal.v1.pipe_pb2 import RunAttempt, ToRunner
+from callsheet.runner.context import TaskStopped
 from callsheet.runner.frames import FrameSocket, PipeBroken
 
 
@@ -17,6 +18,11 @@ class TakenAttempt:
     run: RunAttempt
     stop: threading.Event = field(default_factory=threading.Event)
     """Set when the worker asks it to stop."""
+
+    def check(self) -> None:
+        """Raise TaskStopped when the worker has asked it to stop."""
+        if self.stop.is_set():
+            raise TaskStopped
 
 
 class Inbox:

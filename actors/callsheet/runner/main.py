@@ -17,7 +17,7 @@ from callsheet.artifacts.store import ArtifactStore
 from callsheet.internal.v1.pipe_pb2 import FromRunner, RunnerReady
 from callsheet.media.limits import MediaLimits
 from callsheet.runner.attempt import AttemptContext, Ending, PipelineSource, end_of
-from callsheet.runner.batches import SharedPipelines, render_together
+from callsheet.runner.batches import SharedPipelines, grouped, render_together
 from callsheet.runner.context import Resolve
 from callsheet.runner.failures import breaks_device, is_out_of_memory
 from callsheet.runner.frames import FrameSocket, PipeBroken
@@ -50,7 +50,7 @@ def serve(arguments: Sequence[str], *, resolve: Resolve = handler_for) -> NoRetu
 
     The worker is told at once that the runner is ready; torch is imported meanwhile, and the first
     attempt that needs a pipeline waits for that and counts the wait as loading. Where models are
-    compiled it is told when that is done.
+    compiled it is told when that is done. With --import-on-demand that attempt has torch imported.
     """
     parent_is_there = parent_watch()
     outlive_polite_signals()
@@ -74,7 +74,8 @@ def serve(arguments: Sequence[str], *, resolve: Resolve = handler_for) -> NoRetu
     )
     inbox.start()
     try:
-        pipelines.warm_up(limit=settings.warm_up_limit)
+        if not given.import_on_demand:
+            pipelines.warm_up(limit=settings.warm_up_limit)
         pipe.send(FromRunner(ready=RunnerReady(device=given.device)))
         while True:
             runner.run(inbox.next())
@@ -125,25 +126,24 @@ class Runner:
     def _run_together(self, taken: Sequence[TakenAttempt]) -> None:
         """Run each attempt in a thread of its own, and what needs a model in this one."""
         turns = Turns(len(taken))
-        pipelines = SharedPipelines(self._pipelines, turns)
         endings: list[Ending] = []
-        broken: list[Exception] = []
+        broken: list[BaseException] = []
         ended = threading.Lock()
 
         def perform(each: TakenAttempt) -> None:
+            pipelines = SharedPipelines(self._pipelines, turns, check=each.check)
             uploads = OwnUploads(self._uploads, each.run.task_id)
             try:
                 ending = self._end(each, pipelines=pipelines, uploads=uploads, sharers=len(taken))
-            except Exception as error:  # noqa: BLE001 - raised below, in the thread that is waited for
+                with ended:
+                    endings.append(ending)
+                    if len(endings) == len(taken):
+                        self._inbox.finish()
+                self._pipe.send(FromRunner(ended=ending.frame))
+            except BaseException as error:  # noqa: BLE001 - raised below, in the thread that waits
                 broken.append(error)
-                return
             finally:
                 turns.leave()
-            with ended:
-                endings.append(ending)
-                if len(endings) == len(taken):
-                    self._inbox.finish()
-            self._pipe.send(FromRunner(ended=ending.frame))
 
         threads = [
             threading.Thread(target=perform, args=(each,), name=each.run.task_id, daemon=True)
@@ -151,7 +151,7 @@ class Runner:
         ]
         for thread in threads:
             thread.start()
-        turns.serve(render_together)
+        turns.serve(group=grouped, render=render_together)
         for thread in threads:
             thread.join()
         if broken:
@@ -231,6 +231,9 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m callsheet.runner", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="the socket to the worker")
     parser.add_argument("--device", required=True, help="cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--import-on-demand", action="store_true", help="import torch for the first pipeline"
+    )
     return parser.parse_args(arguments)
 
 

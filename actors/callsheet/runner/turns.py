@@ -19,6 +19,8 @@ from callsheet.runner.rendering import LoadedPipeline, RenderControls, Rendered,
 PATIENCE: Final = timedelta(seconds=5)
 
 _LONGEST_WAIT: Final = timedelta(seconds=1)
+#: How often a thread that waits asks whether its attempt is to stop.
+_ASK_EVERY: Final = timedelta(milliseconds=50)
 
 Made = TypeVar("Made")
 
@@ -33,11 +35,13 @@ class Wish(Generic[Made]):
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is known what became of it."""
+        """Whether it is known what became of it, or nobody waits for it any more."""
         return self._settled.is_set()
 
     def settle(self, make: Callable[[], Made]) -> None:
-        """Do what is wanted, in the thread that calls this."""
+        """Do what is wanted, in the thread that calls this, unless nobody waits for it."""
+        if self.is_settled:
+            return
         try:
             self._made = make()
         except BaseException as error:  # noqa: BLE001 - it is the other thread's
@@ -49,11 +53,17 @@ class Wish(Generic[Made]):
         self._error = error
         self._settled.set()
 
-    def result(self) -> Made:
-        """Return what was made, once it is; raises what went wrong."""
-        # Ended by the inference thread in any case: when that ends, the process does.
-        while not self._settled.wait(_LONGEST_WAIT.total_seconds()):
-            pass
+    def result(self, check: Callable[[], None]) -> Made:
+        """Return what was made, once it is; raises what went wrong.
+
+        *check* is asked meanwhile; with what it raises the wish is taken back.
+        """
+        while not self._settled.wait(_ASK_EVERY.total_seconds()):
+            try:
+                check()
+            except BaseException as error:
+                self.fail(error)
+                raise
         if self._error is not None:
             raise self._error
         return cast("Made", self._made)
@@ -72,6 +82,10 @@ class RenderWish(Wish[Rendered]):
         super().__init__()
 
 
+Passes = Sequence[Sequence[RenderWish]]
+"""Renderings, each with those that are done together with it."""
+
+
 class Turns:
     """The inference thread's work for so many attempts."""
 
@@ -81,14 +95,15 @@ class Turns:
         self._patience = patience.total_seconds()
         self._calls: deque[Callable[[], None]] = deque()
         self._renderings: list[RenderWish] = []
+        self._passes: deque[Sequence[RenderWish]] = deque()
 
-    def call(self, work: Callable[[], Made]) -> Made:
-        """Do the work in the inference thread, and return what it gives."""
+    def call(self, work: Callable[[], Made], *, check: Callable[[], None]) -> Made:
+        """Do the work in the inference thread, and return what it gives, unless *check* raises."""
         wish = Wish[Made]()
         with self._changed:
             self._calls.append(lambda: wish.settle(work))
             self._changed.notify_all()
-        return wish.result()
+        return wish.result(check)
 
     def render(
         self, pipeline: LoadedPipeline, request: RenderRequest, controls: RenderControls
@@ -98,7 +113,7 @@ class Turns:
         with self._changed:
             self._renderings.append(wish)
             self._changed.notify_all()
-        return wish.result()
+        return wish.result(controls.check)
 
     def leave(self) -> None:
         """Note that an attempt wants nothing more."""
@@ -106,28 +121,41 @@ class Turns:
             self._present -= 1
             self._changed.notify_all()
 
-    def serve(self, render: Callable[[Sequence[RenderWish]], None]) -> None:
-        """Do what is wanted until every attempt has left; *render* settles renderings."""
+    def serve(
+        self,
+        *,
+        group: Callable[[Sequence[RenderWish]], Passes],
+        render: Callable[[Sequence[RenderWish]], Passes],
+    ) -> None:
+        """Do what is wanted until every attempt has left.
+
+        *group* tells which renderings are done together, and *render* does those of one pass; it
+        returns what is to be done again in another way. Calls go first.
+        """
         while True:
             with self._changed:
-                while not (self._calls or self._is_time() or not self._present):
+                while not (self._calls or self._passes or self._is_time() or not self._present):
                     self._changed.wait(self._longest_wait())
-                if not self._calls and not self._present:
-                    return
+                if self._is_time():
+                    self._passes.extend(group(self._renderings))
+                    self._renderings = []
+                if not (self._calls or self._passes):
+                    return  # nobody is left
                 call = self._calls.popleft() if self._calls else None
-                wanted: Sequence[RenderWish] = ()
-                if call is None:
-                    wanted, self._renderings = self._renderings, []
+                together = self._passes.popleft() if call is None else ()
             if call is not None:
                 call()
-            else:
-                render(wanted)
+                continue
+            again = render(together)
+            with self._changed:
+                self._passes.extendleft(reversed(again))
 
     def _is_time(self) -> bool:
         """Tell whether nobody can join the renderings any more, or it took him too long."""
         if not self._renderings:
             return False
-        return len(self._renderings) >= self._present or self._left() <= 0
+        waiting = sum(not wish.is_settled for wish in self._renderings)
+        return waiting >= self._present or self._left() <= 0
 
     def _left(self) -> float:
         return self._renderings[0].since + self._patience - time.monotonic()

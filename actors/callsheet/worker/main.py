@@ -12,8 +12,10 @@ from redis.asyncio import Redis
 from callsheet.broker.chooser import ChoiceRules
 from callsheet.broker.slots import Slots
 from callsheet.ledger.attempts import Attempts
-from callsheet.ledger.catalog import ResourceClass, queues, task_types
+from callsheet.ledger.catalog import ResourceClass, TaskType, queues, task_types, with_waits
+from callsheet.ledger.errors import QueueNotFound
 from callsheet.ledger.ids import RandomIds
+from callsheet.ledger.known_workers import KnownWorkers
 from callsheet.ledger.redis_cell import redis_cell
 from callsheet.runtime.catalogue_file import load_catalogue
 from callsheet.runtime.lifecycle import announce_ready, process_name, run_until_signalled
@@ -98,9 +100,10 @@ async def _assembled(
     attempts = Attempts(
         cell.writer(retention=settings.retention),
         cell.log,
-        task_types(),
+        _task_types(settings),
         worker=process_name(),
         lease=settings.lease,
+        workers=KnownWorkers(cell.registry),
     )
     # A claim of nothing is the cheapest question that tells the ledger's time.
     looked = await attempts.claim(count=0, queues=(), candidates=(), device="")
@@ -132,6 +135,8 @@ def _shape(settings: Settings) -> Shape:
                 on,
                 environment=_without_secrets(),
                 ready_within=ready_within(settings, device=on),
+                # Most of what needs no device needs no model: seconds and half a GiB are spared.
+                imports_ahead=kind is ResourceClass.DEVICE,
             )
             for _ in range(totals[kind])
         ]
@@ -159,6 +164,14 @@ def _choice(settings: Settings, *, device: str) -> ChoiceRules:
         # A CPU takes as long for eight as for one eight times.
         bucket = 1 if device == "cpu" else _BUCKET
     return ChoiceRules(catalogue, bucket, settings.overtake_limit)
+
+
+def _task_types(settings: Settings) -> Mapping[str, TaskType]:
+    """Return the task types, with the waits between attempts that are set."""
+    try:
+        return with_waits(settings.waits_by_queue)
+    except QueueNotFound as error:
+        raise SystemExit(f"{variable_of('retry_waits')}: {error}") from error
 
 
 def _without_secrets() -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import Context
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -41,6 +42,15 @@ from callsheet.worker.running import Batch, Running, RunningAttempts, StopCause
 _RECORDING: Final = timedelta(hours=2)
 #: How long a slot stays taken when no runner can be started for it.
 WITHOUT_RUNNER: Final = timedelta(seconds=30)
+
+#: What befalls a runner as a whole.
+_OF_THE_RUNNER: Final = frozenset(
+    {
+        task_pb2.FAILURE_REASON_OUT_OF_MEMORY,
+        task_pb2.FAILURE_REASON_TIME_LIMIT,
+        task_pb2.FAILURE_REASON_WORKER_LOST,
+    }
+)
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -111,7 +121,7 @@ class Performer:
         if running.batch is None:
             performing = self._performed_in_runner(running, trace_parent)
         else:
-            performing = self._performed_together(running, running.batch)
+            performing = self._performed_together(running.batch)
         future = asyncio.run_coroutine_threadsafe(performing, self._loop)
         future.result(timeout=longest.total_seconds())
 
@@ -145,47 +155,58 @@ class Performer:
             _log.exception("attempt_broken")
             return AttemptEnded(task_id=running.task.id)
 
-    async def _performed_together(self, running: Running, batch: Batch) -> None:
-        """Return when the attempt has ended; whoever comes first performs the whole batch."""
+    async def _performed_together(self, batch: Batch) -> None:
+        """Return when the batch has ended; whoever comes first performs all of it."""
         if batch.performing is None:
-            batch.performing = asyncio.create_task(self._perform_batch(batch))
+            # What it logs is not of the attempt that happened to come first.
+            batch.performing = asyncio.create_task(self._perform_batch(batch), context=Context())
         await asyncio.shield(batch.performing)
 
     async def _perform_batch(self, batch: Batch) -> None:
         members = batch.members
         _log.info("batch_started", tasks=[member.task.id for member in members])
+        results: Sequence[BaseException | None] = ()
         try:
             with (
                 self._idle_host(members[0].kind.resource_class) as host,
                 host.together([member.task.id for member in members]) as runner,
             ):
-                await asyncio.gather(
-                    *(self._perform_member(each, host, runner) for each in members)
-                )
+                performing = (self._perform_member(each, host, runner) for each in members)
+                results = await asyncio.gather(*performing, return_exceptions=True)
+        except Exception as error:  # noqa: BLE001  # a defect here must not keep the leases for ever
+            results = [error] * len(members)
         finally:
             batch.end()
+        for member, error in zip(members, results, strict=True):
+            if error is not None:
+                _log.error("attempt_broken", task_id=member.task.id, exc_info=error)
+                ended = AttemptEnded(task_id=member.task.id)
+                await self._conclude(member, ended, self._reporter(member))
 
     async def _perform_member(
         self, running: Running, host: RunnerHost, runner: RunnerBatch
     ) -> None:
+        """Perform one attempt of a batch; what may be the fault of another one is no failure."""
         trace = continue_trace(running.task.submission.trace_parent)
-        reporter = self._reporter(running)
         with bound_contextvars(
             task_id=running.task.id, attempt=running.attempt, trace_id=trace.trace_id
         ):
+            reporter = self._reporter(running)
             try:
                 ended = await self._ended_by(running, host, str(trace), reporter, runner=runner)
             except RunnerUnavailable as error:
                 await self._without_runner(running, str(error))
                 return
             except KilledForAnother:
-                if running.cause is None:
-                    reason = "its runner was killed for another task of its batch"
-                    await self.hand_back(running, reason=reason)
-                    return
                 ended = AttemptEnded(task_id=running.task.id, stopped=True)
             finally:
                 runner.leave(running.task.id)
+            if running.cause is None and _may_be_of_another(ended):
+                # It was tried: the next time it runs alone, and fails if it is to blame.
+                await reporter.close()
+                running.concluding = True
+                await self.hand_back(running, reason="the runner did not end its batch")
+                return
             await self._conclude(running, ended, reporter)
 
     @contextmanager
@@ -334,6 +355,13 @@ class Performer:
         return ProgressReporter(
             self._attempts, running, now=self._now, moved_on=self._keeper.look_soon
         )
+
+
+def _may_be_of_another(ended: AttemptEnded) -> bool:
+    """Whether that end of an attempt that ran with others may be what one of those did."""
+    if ended.WhichOneof("outcome") == "stopped":
+        return True
+    return ended.HasField("failure") and ended.failure.reason in _OF_THE_RUNNER
 
 
 def _run_frame(running: Running, trace_parent: str, context: TaskContext | None) -> RunAttempt:

@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import cast
+from typing import Final, cast
 
 import structlog
 
 from callsheet.internal.v1.pipe_pb2 import AttemptEnded, FromRunner, RunAttempt, RunBatch, ToRunner
 from callsheet.runner.frames import PipeBroken
+from callsheet.v1.task_pb2 import FAILURE_REASON_INTERNAL
 from callsheet.worker.attempt_watch import AttemptWatch, OnCheckpoint, OnProgress
 from callsheet.worker.runner_process import RunnerProcess
+
+#: For an attempt that nobody watches any more they are thrown away.
+_MOST_WAITING_FRAMES: Final = 64
 
 _log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 
@@ -75,6 +79,9 @@ class RunnerBatch:
             self._sending = asyncio.create_task(self._sent())
         # Shielded: it is everybody's.
         frames = await asyncio.shield(self._sending)
+        if frames.unsent is not None:
+            message = f"the attempt cannot be sent: {frames.unsent}"
+            return watch.failed(FAILURE_REASON_INTERNAL, message)
         ended = await watch.until_end(frames.process, receive=frames.receiver(attempt.task_id))
         self._on_end(ended)
         return ended
@@ -107,7 +114,7 @@ class RunnerBatch:
         try:
             process.send(ToRunner(batch=RunBatch(attempts=attempts.values())))
         except PipeBroken as error:
-            frames.end(error)
+            frames.unsent = error
         return frames
 
 
@@ -116,8 +123,10 @@ class _Frames:
 
     def __init__(self, process: RunnerProcess, attempts: Mapping[str, RunAttempt]) -> None:
         self.process = process
+        #: Why the runner was not sent the attempts; None: it was.
+        self.unsent: PipeBroken | None = None
         self._queues: dict[str, asyncio.Queue[FromRunner | Exception]] = {
-            task_id: asyncio.Queue() for task_id in attempts
+            task_id: asyncio.Queue(_MOST_WAITING_FRAMES) for task_id in attempts
         }
         self._reading = asyncio.create_task(self._read())
 
@@ -133,11 +142,6 @@ class _Frames:
 
         return receive
 
-    def end(self, error: Exception) -> None:
-        """Tell everybody that nothing more comes."""
-        for queue in self._queues.values():
-            queue.put_nowait(error)
-
     def close(self) -> None:
         """Read no more."""
         self._reading.cancel()
@@ -151,6 +155,14 @@ class _Frames:
                 if queue is None:
                     _log.warning("frame_ignored", pid=self.process.pid)
                 else:
-                    queue.put_nowait(frame)
+                    _put(queue, frame)
         except PipeBroken as error:
-            self.end(KilledForAnother() if self.process.was_killed else error)
+            for queue in self._queues.values():
+                _put(queue, KilledForAnother() if self.process.was_killed else error)
+
+
+def _put(queue: asyncio.Queue[FromRunner | Exception], frame: FromRunner | Exception) -> None:
+    """Let the frame wait; an older one that nobody takes gives way, as progress may."""
+    if queue.full():
+        queue.get_nowait()
+    queue.put_nowait(frame)

@@ -22,6 +22,7 @@ MOST_STARTS: Final = 5
 #: A runner that only imports its libraries.
 READY_WITHIN: Final = timedelta(seconds=60)
 
+_ON_DEMAND: Final = "--import-on-demand"
 _FIRST_BACKOFF: Final = timedelta(milliseconds=200)
 _ENDED_WITHIN: Final = timedelta(seconds=2)
 
@@ -59,13 +60,15 @@ class RunnerHost:
         environment: Mapping[str, str] | None = None,
         ready_within: timedelta = READY_WITHIN,
         first_backoff: timedelta = _FIRST_BACKOFF,
+        imports_ahead: bool = True,
     ) -> None:
         """The command starts a runner; environment is its own, or the worker's when None.
 
         After a failed start the next one waits first_backoff, and twice as long each further time.
+        Without *imports_ahead* a runner imports torch only when an attempt needs a pipeline.
         """
         self._device = device
-        self._command = tuple(command)
+        self._command = (*command, *(() if imports_ahead else (_ON_DEMAND,)))
         self._environment = environment
         self._ready_within = ready_within
         self._first_backoff = first_backoff

@@ -99,7 +99,10 @@ class LedgerWorker:
         self._feed = Feed(unused=self._unused)
         broker = LedgerBroker(self._feed)
         declare_actors(broker, catalog, self._performer.perform)
-        threads = sum(slots.total for slots in shape.slots.values()) + shape.choice.bucket - 1
+        threads = sum(
+            slots.total * (shape.choice.bucket if kind is ResourceClass.DEVICE else 1)
+            for kind, slots in shape.slots.items()
+        )
         timeout = _THREAD_TIMEOUT // timedelta(milliseconds=1)
         self._threads = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=timeout)
         self._chooser = Chooser(
@@ -110,23 +113,7 @@ class LedgerWorker:
         )
         self._batched_count = 0
         self._claimers = [
-            Claimer(
-                attempts,
-                store,
-                shape.slots[kind],
-                queues=queues,
-                device=shape.device if kind is ResourceClass.DEVICE else "",
-                deliver=partial(
-                    self._deliver_together if kind is ResourceClass.DEVICE else self._deliver,
-                    shape.slots[kind],
-                ),
-                shuffle=_shuffled,
-                gate=self._gate,
-                chooser=self._chooser if kind is ResourceClass.DEVICE else None,
-                # Elsewhere it matters more which task is next than a millisecond.
-                offers_itself=kind is ResourceClass.WORKER,
-            )
-            for kind, queues in shape.queues.items()
+            self._claimer(kind, queues, store=store) for kind, queues in shape.queues.items()
         ]
         self.presence = Presence(
             registry,
@@ -140,6 +127,23 @@ class LedgerWorker:
             on_wish=self._wished,
             devices=self._devices,
             counts=self._counts,
+        )
+
+    def _claimer(self, kind: ResourceClass, queues: tuple[str, ...], *, store: Store) -> Claimer:
+        on_device = kind is ResourceClass.DEVICE
+        slots = self._shape.slots[kind]
+        return Claimer(
+            self._attempts,
+            store,
+            slots,
+            queues=queues,
+            device=self._shape.device if on_device else "",
+            deliver=partial(self._deliver_together if on_device else self._deliver, slots),
+            shuffle=_shuffled,
+            gate=self._gate,
+            chooser=self._chooser if on_device else None,
+            # Elsewhere it matters more which task is next than a millisecond.
+            offers_itself=kind is ResourceClass.WORKER,
         )
 
     async def run(self, stop: asyncio.Event) -> None:

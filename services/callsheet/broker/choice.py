@@ -2,7 +2,8 @@
 
 To load a model takes as long as many attempts, and one forward pass carries several items in little
 more than the time of one. So a task whose model is warm may go before others, and tasks may join
-one that they can be run together with. The others are overtaken: for a while, never for longer.
+one that they can be run together with. The others are overtaken: for a while, never for longer, and
+never by a less urgent one.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,63 +26,65 @@ class Waiting:
     overtaken_for: timedelta | None = None
     """How long ago it was first overtaken. None: it was not."""
 
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Who is next; the first of them decides what they have in common."""
-
-    taken: tuple[Waiting, ...]
-    overtaken: tuple[Waiting, ...]
-    """Who stood before one of them, and goes on waiting."""
+    def is_overdue(self, patience: timedelta) -> bool:
+        """Whether nobody may overtake it any more."""
+        if not patience:
+            return True
+        return self.overtaken_for is not None and self.overtaken_for >= patience
 
 
-def choose(
-    waiting: Sequence[Waiting], *, warm: Collection[str], bucket: int, patience: timedelta
-) -> Choice:
-    """Return who is next of those that wait, the most urgent first; at least one of them.
-
-    *warm* are the models that need no loading; at most *bucket* tasks are run together. Nobody is
-    overtaken once he has been overtaken for as long as *patience*, and nobody at all with none; nor
-    is anybody by a less urgent one for the sake of its model.
-    """
-    overdue = [each for each in waiting if _is_overdue(each, patience)]
-    first = overdue[0] if overdue else _first(waiting, warm=warm)
-    taken = [first, *_joining(first, waiting, patience=patience)][: max(1, bucket)]
-    last = max(waiting.index(each) for each in taken)
-    overtaken = [each for each in waiting[:last] if each not in taken]
-    return Choice(tuple(taken), tuple(overtaken))
-
-
-def _first(waiting: Sequence[Waiting], *, warm: Collection[str]) -> Waiting:
-    head = waiting[0]
-    as_urgent = (
-        each
-        for each in waiting
-        if (each.queue, each.priority) == (head.queue, head.priority) and each.model in warm
-    )
-    return next(as_urgent, head)
-
-
-def _joining(
-    first: Waiting, waiting: Sequence[Waiting], *, patience: timedelta
+def preferred(
+    waiting: Sequence[Waiting], *, warm: Collection[str], patience: timedelta
 ) -> Sequence[Waiting]:
-    """Return who may run together with the first one, and overtakes nobody who is overdue."""
+    """Return who is next, and behind him the others as they wait, the most urgent first.
+
+    Among those who are as urgent as the first of all, next is who is overdue, and else whose model
+    is *warm*, which means that it needs no loading.
+    """
+    head = waiting[0]
+    equals = [
+        each for each in waiting if (each.queue, each.priority) == (head.queue, head.priority)
+    ]
+    overdue = next((each for each in equals if each.is_overdue(patience)), None)
+    first = overdue or next((each for each in equals if each.model in warm), head)
+    return [first, *(each for each in waiting if each is not first)]
+
+
+def company(
+    first: Waiting, waiting: Sequence[Waiting], *, bucket: int, patience: timedelta
+) -> Sequence[Waiting]:
+    """Return who runs together with the first one, so that they are *bucket* at the most.
+
+    They pass nobody who is more urgent, and nobody who is overdue unless they are so, too.
+    """
     if not first.batch_key:
         return ()
     joining: list[Waiting] = []
-    is_held_up = False
+    passed: list[Waiting] = []
     for each in waiting:
+        if len(joining) + 1 >= bucket:
+            break
         if each is first:
             continue
-        is_overdue = _is_overdue(each, patience)
-        if each.batch_key != first.batch_key:
-            is_held_up = is_held_up or is_overdue
-        elif not is_held_up:
+        if each.batch_key == first.batch_key and all(
+            _may_pass(each, other, patience=patience) for other in passed
+        ):
             joining.append(each)
+        else:
+            passed.append(each)
     return joining
 
 
-def _is_overdue(waiting: Waiting, patience: timedelta) -> bool:
-    if not patience:
-        return True
-    return waiting.overtaken_for is not None and waiting.overtaken_for >= patience
+def overtaken(taken: Collection[Waiting], waiting: Sequence[Waiting]) -> Sequence[Waiting]:
+    """Return who stood before one of those that were taken, and goes on waiting."""
+    last = max((place for place, each in enumerate(waiting) if each in taken), default=0)
+    return [each for each in waiting[:last] if each not in taken]
+
+
+def _may_pass(passing: Waiting, other: Waiting, *, patience: timedelta) -> bool:
+    as_urgent = (passing.queue, passing.priority) == (other.queue, other.priority)
+    return (
+        bool(patience)
+        and as_urgent
+        and (passing.is_overdue(patience) or not other.is_overdue(patience))
+    )

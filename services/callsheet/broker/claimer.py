@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from callsheet.broker.chooser import LOOKED_AT, Chooser
+from callsheet.broker.chooser import Chooser
 from callsheet.broker.gate import Gate
 from callsheet.broker.offers import Offers
 from callsheet.broker.slots import Slots
@@ -170,21 +170,36 @@ class Claimer:
     async def _claim_together(
         self, candidates: Sequence[Candidate], chooser: Chooser
     ) -> tuple[int, tuple[Candidate, ...]]:
-        """Claim what is chosen of the candidates, for one slot."""
-        chosen = await chooser.choose(candidates) if candidates else ()
-        if candidates and not chosen:
+        """Claim one of the candidates for one slot, and then who runs together with it."""
+        order = await chooser.order(candidates) if candidates else ()
+        if candidates and not order:
             return 0, ()  # all of it is left to others: look again in a while
+        # Others choose the same one: behind it stands what is taken if they were faster.
         claims = await self._attempts.claim(
-            count=len(chosen),
+            count=1 if order else 0,
             queues=self._queues,
-            candidates=chosen,
+            candidates=order,
             device=self._device,
-            window=LOOKED_AT,
+            window=chooser.window,
         )
-        if claims.tasks:
-            self._slots.take(1)
-            self._deliver(claims.tasks)
-        return len(claims.tasks), claims.ready
+        started, ready = list(claims.tasks), claims.ready
+        if not started:
+            return 0, ready
+        self._slots.take(1)
+        try:
+            if joining := chooser.company(started[0]):
+                more = await self._attempts.claim(
+                    count=len(joining),
+                    queues=self._queues,
+                    candidates=joining,
+                    device=self._device,
+                )
+                started += more.tasks
+                ready = more.ready
+        finally:
+            chooser.note_taken(started)
+            self._deliver(started)
+        return len(started), ready
 
     async def _withdraw(self) -> None:
         """Take back the offer that may stand; what was handed over meanwhile is delivered."""

@@ -1,7 +1,7 @@
 """What workers may ask of the ledger. Every write names its attempt."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -29,6 +29,9 @@ from callsheet.ledger.store import Applied, Candidate, Claim, Commit, Offering, 
 from callsheet.ledger.waiting import device_memory, serves
 from callsheet.ledger.writer import Writer
 
+#: How many tasks are looked at in one request, and how many bytes of them in all.
+_READ_AT_ONCE: Final = 16
+_LARGEST_LOOK: Final = 2**21
 #: Candidates a claim asks for beyond its free slots, so that others' luck leaves some.
 WINDOW: Final = 16
 
@@ -98,14 +101,26 @@ class Attempts:
         tasks = _readable(claimed.started)
         return Claims(tasks, claimed.ready, instant(claimed.time), handed)
 
-    async def look(self, task_ids: Sequence[str]) -> dict[str, Task]:
-        """Return tasks as they are, by id; without those that are not there, or only newer workers
-        can read.
+    async def look(self, task_ids: Sequence[str]) -> dict[str, Task | None]:
+        """Return tasks as they are, by id; None: there is no such task any more.
+
+        Those that only newer workers can read are left out, and so are the last ones when the
+        others are large: nobody is to wait for them all.
         """
-        if not task_ids:
-            return {}
-        found = await self._writer.store.read(task_ids)
-        return {task.id: task for task in _readable([each for each in found if each is not None])}
+        looked: dict[str, Task | None] = {}
+        size = 0
+        for start in range(0, len(task_ids), _READ_AT_ONCE):
+            part = task_ids[start : start + _READ_AT_ONCE]
+            for task_id, stored in zip(part, await self._writer.store.read(part), strict=True):
+                if stored is None:
+                    looked[task_id] = None
+                    continue
+                size += len(stored.record)
+                with suppress(UnknownVersion):
+                    looked[task_id] = decode_task(stored)
+            if size > _LARGEST_LOOK:
+                break
+        return looked
 
     def offer(self, *, device: str, known: int, lasts: timedelta) -> Offering:
         """Return the offer to take the next task as soon as it is submitted, for a claim to make.

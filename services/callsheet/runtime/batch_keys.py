@@ -38,13 +38,20 @@ def _batch_key(input_message: Message, model: Model) -> str:
     fields = fields_of(input_message.DESCRIPTOR)
     if not fields.own_in_batch or _is_alone(input_message, fields):
         return ""
-    common = type(input_message)()
-    common.CopyFrom(input_message)
-    fill_in(common, fields, model=model)
+    shared = type(input_message)()
+    shared.CopyFrom(input_message)
+    fill_in(shared, fields, model=model)
     for name in (*fields.own_in_batch, *filter(None, [fields.reproducibility])):
-        common.ClearField(name)
-    content = common.SerializeToString(deterministic=True)
-    return sha256(input_message.DESCRIPTOR.full_name.encode() + b"\0" + content).hexdigest()
+        shared.ClearField(name)
+    # With words to avoid and without are two kinds of work, whatever the words are.
+    kinds = "".join(f"{_is_words(getattr(input_message, name)):d}" for name in fields.own_in_batch)
+    content = shared.SerializeToString(deterministic=True)
+    named = f"{input_message.DESCRIPTOR.full_name} {kinds}\0".encode()
+    return sha256(named + content).hexdigest()
+
+
+def _is_words(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _is_alone(input_message: Message, fields: InputFields) -> bool:
