@@ -24,6 +24,21 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: Whole stories, of a minute and more. Begun last, one of them would keep one core waiting.
+_LONGEST = (
+    "tests/plane/test_up_and_demo.py",
+    "tests/plane/test_faults.py",
+    "tests/worker/test_resume.py",
+    "tests/worker/test_real_inference.py",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have the longest files first, and all else in its order."""
+    ranks = {config.rootpath / file: rank for rank, file in enumerate(_LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(_LONGEST)))
+
+
 @pytest.fixture(autouse=True)
 def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test, or a command run in this process, configures does not reach the next test."""

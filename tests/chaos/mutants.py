@@ -147,9 +147,8 @@ RULES: Final = {
     ),
     "the limit of attempts is ignored": Mutant(
         f"{LEDGER}/machine.py",
-        "if not strategy.retryable or failures >= "
-        "min(task.submission.max_attempts, strategy.attempts):",
-        "if not strategy.retryable or failures >= 5:",
+        "most = min(task.submission.max_attempts, strategy.attempts)",
+        "most = 5",
         (CALM_RUN, f"{MACHINE}::test_the_attempt_limit_counts_failures_and_not_hand_backs"),
     ),
     "a hand-back counts as a failure": Mutant(
@@ -251,13 +250,14 @@ RULES: Final = {
 ROLES: Final = {
     "a refused submission is written first": Mutant(
         f"{CONTROL}/task_service.py",
-        """        self._validation.check_submission(request, call.principal)
-        reuse = self._digests.wish(request)
-        command = to_command(request, trace_parent=call.trace_parent, reuse=reuse)
+        """        command = await self._submissions.command(
+            request, call.principal, trace_parent=call.trace_parent
+        )
         task, outcome = await self._ledger.accept(call.principal, command)
 """,
-        """        reuse = self._digests.wish(request)
-        command = to_command(request, trace_parent=call.trace_parent, reuse=reuse)
+        """        from callsheet.control.convert import to_command
+
+        command = to_command(request, trace_parent=call.trace_parent)
         task, outcome = await self._ledger.accept(call.principal, command)
         self._validation.check_submission(request, call.principal)
 """,

@@ -230,6 +230,7 @@ def _environment(plane: Plane, process: str) -> Mapping[str, str]:
         "CALLSHEET_WORKER_SLOTS": "8",
         "CALLSHEET_LEASE_SECONDS": str(LEASE.total_seconds()),
         "CALLSHEET_DRAIN_SECONDS": "5",
+        "CALLSHEET_RETRY_SECONDS": "gpu=2",
         "CALLSHEET_WEBHOOK_MASTER_KEY": _MASTER_KEY,
         "CALLSHEET_WEBHOOK_TIME_LIMIT_SECONDS": "2",
         "CALLSHEET_WEBHOOK_RETRY_SECONDS": "0.5,1,1,2,2,3,3,3,3,3,3,3,3,3,3,3",

@@ -11,7 +11,6 @@ from PIL import Image
 from callsheet.runner.context import Handler, TaskContext
 from callsheet.runner.handlers import handler_for
 from callsheet.runner.main import serve
-from callsheet.runner.pipelines import Pipelines
 from callsheet.tasks.v1.generate_image_pb2 import GenerateImageInput, GenerateImageOutput
 from tests.chaos.work import Witness, act
 
@@ -43,6 +42,4 @@ def _noise() -> bytes:
 
 if __name__ == "__main__":
     _witness = Witness()
-    # It would import torch, and nothing here loads a pipeline.
-    Pipelines.warm_up = lambda self: None  # noqa: ARG005  # a method has it
-    serve(sys.argv[1:], resolve=resolve)
+    serve([*sys.argv[1:], "--import-on-demand"], resolve=resolve)

@@ -23,7 +23,8 @@ from callsheet.v1.task_service_pb2 import (
 )
 from tests.control.test_bad_input import BAD_SUBMISSIONS
 from tests.gateway.test_connect import JSON, TASKS, detail
-from tests.support.controls import Told, refusal
+from tests.support.alive import gpu_worker, heard
+from tests.support.controls import Told, image_request, refusal
 from tests.support.gateways import RunningGateway, running_gateway_plane
 from tests.support.work import succeeded
 
@@ -117,6 +118,20 @@ async def test_a_bad_submission_is_refused_alike(gateway: RunningGateway, name: 
     paths = tuple(rest_field(each.field) for each in request.field_violations)
     assert Refusal(answer.status_code, about.reason, paths) == wanted
     assert await gateway.plane.written() == before
+
+
+async def test_what_no_worker_has_the_memory_for_is_refused_alike(gateway: RunningGateway) -> None:
+    client, registry = gateway.plane.client, gateway.plane.cell.registry
+    await heard(registry, gpu_worker("small", 1.5))
+    request = image_request(width=2048, height=2048)
+    wanted = of_grpc(await refusal(client.submit(request)))
+    answer = await gateway.http.post("/api/v1/tasks/submit", json=rest_body(request))
+    problem = answer.json()
+    fields = tuple(each["field"] for each in problem["violations"])
+    assert Refusal(answer.status_code, problem["reason"], fields) == wanted
+    assert wanted == Refusal(409, "MEMORY_INSUFFICIENT", ("task_data.width", "task_data.height"))
+    assert problem["detail"].startswith("task_data.width: model tiny-random needs 1.7 GB")
+    await registry.forget_worker("small")
 
 
 async def test_what_is_refused_of_a_task_is_refused_alike(gateway: RunningGateway) -> None:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -23,22 +23,27 @@ from typing import Final
 import structlog
 
 from callsheet.runner.add_ons import AddOnFiles
+from callsheet.runner.attention import BACKENDS, NATIVE
 from callsheet.runner.context import HandlerFailure
 from callsheet.runner.diffusers_pipeline import DiffusersPipeline
 from callsheet.runner.diffusion import DiffusionEngine
 from callsheet.runner.failures import is_out_of_memory
 from callsheet.runner.rendering import Mode, RenderItem, RenderRequest
+from callsheet.runner.tuning import Tuning, TuningRefused
 from callsheet.runner.untyped import Untyped, imported
 from callsheet.runtime.catalogue_file import load_catalogue
+from callsheet.runtime.device_settings import AttentionName
+from callsheet.runtime.models import CompileShape
 from tests.gpu.attempts import Attempts
 from tests.gpu.costs import CostControls, TimedSink, TimedSlot, milliseconds
 from tests.gpu.sdxl import model_of, parameters_of, sdxl, twin_of
 
 REPORT: Final = Path(__file__).parents[2] / "build" / "bench-gpu.json"
 EAGER, COMPILED = "eager", "compiled"
+_COMPILING: Final = "compiling"
 _GUIDANCE: Final = 5.0
 _GIB: Final = 2**30
-#: Compiling for one batch size takes about so long; a point that would not fit is left out.
+#: Compiling for one batch size takes about so long; what would not fit is left out.
 _COMPILE_SECONDS: Final = 45.0
 
 
@@ -54,6 +59,9 @@ class Options:
     batches: tuple[int, ...]
     modes: tuple[str, ...]
     rounds: int
+    attention: AttentionName
+    channels_last: bool
+    compiler: str
     budget: timedelta
     preview_every_steps: int
     checkpoint_period: timedelta
@@ -101,12 +109,13 @@ class Bench:
         self._end = time.monotonic() + options.budget.total_seconds()
         self._prompts = 0
         self._torch = imported("torch")
-        self._engine = DiffusionEngine(options.device)
-        self._place = self._engine._place()  # pyright: ignore[reportPrivateUsage] # for weights that have no files
+        self._tuning = Tuning(attention=options.attention, channels_last=options.channels_last)
+        self._engine = DiffusionEngine(options.device, tuning=self._tuning)
         self._attempts = Attempts(
             folder, device=self._engine.device, checkpoint_period=options.checkpoint_period
         )
         self._model = model_of(size=options.size, steps=options.steps)
+        self._is_compiled = False
         self._files = AddOnFiles(load_catalogue(None), cache_dir=folder / "cache")
         self._bare: Untyped = None
         self._own: Untyped = None
@@ -118,7 +127,7 @@ class Bench:
         self._build()
         for mode in self._options.modes:
             if mode == COMPILED:
-                self._compile()
+                self._try(_COMPILING, self._compile)
             for batch in self._options.batches:
                 self._try(f"{mode}, batch {batch}", partial(self._point, mode, batch))
             if mode == EAGER:
@@ -139,6 +148,8 @@ class Bench:
             "dtype": self._options.dtype,
             "size": self._options.size,
             "steps": self._options.steps,
+            "channels_last": self._options.channels_last,
+            "attention": self._options.attention,
             "is_tiny": self._options.is_tiny,
         }
 
@@ -154,15 +165,33 @@ class Bench:
             "build", {"seconds": round(seconds, 2), "parameters": parameters_of(self._own)}
         )
 
-    def _loaded(self, pipeline: Untyped) -> DiffusersPipeline:
-        return DiffusersPipeline(
-            self._model, pipeline, place=self._place, files=self._files, folder=None
-        )
+    def _loaded(
+        self, pipeline: Untyped, *, engine: DiffusionEngine | None = None
+    ) -> DiffusersPipeline:
+        place = (engine or self._engine)._place()  # pyright: ignore[reportPrivateUsage] # for weights that have no files
+        return DiffusersPipeline(self._model, pipeline, place=place, files=self._files, folder=None)
 
     def _compile(self) -> None:
-        """Compile the blocks that the denoiser repeats, of both pipelines alike."""
-        for pipeline in (self._bare, self._own):
-            pipeline.unet.compile_repeated_blocks(fullgraph=True, dynamic=False)
+        """Compile the blocks that the denoiser repeats: ours for each batch, as before READY."""
+        size = self._options.size
+        self._model = replace(
+            self._model,
+            compile_shapes=tuple(
+                CompileShape(width=size, height=size, items=batch)
+                for batch in self._options.batches
+            ),
+        )
+        tuning = replace(self._tuning, compiler=self._options.compiler)
+        engine = DiffusionEngine(self._options.device, tuning=tuning)
+        self._own = twin_of(self._bare)
+        self._ours = self._loaded(self._own, engine=engine)
+        seconds = self._timed(partial(self._ours.prepare, check=lambda: None, is_time=lambda: True))
+        self._bare.unet.compile_repeated_blocks(
+            fullgraph=True, dynamic=False, backend=self._options.compiler
+        )
+        self._is_compiled = True
+        batches = len(self._options.batches)
+        self._report.note("compile", {"seconds": round(seconds, 2), "shapes": batches})
 
     def _point(self, mode: str, batch: int) -> None:
         """Take turns: diffusers alone, and a whole attempt of ours."""
@@ -284,7 +313,10 @@ class Bench:
 
     def _try(self, what: str, measure: Callable[[], None]) -> None:
         """Measure if there is time for it; what does not fit into memory is left out."""
-        needed = _COMPILE_SECONDS if what.startswith(COMPILED) else 0.0
+        needed = _COMPILE_SECONDS * len(self._options.batches) if what == _COMPILING else 0.0
+        if what.startswith(COMPILED) and not self._is_compiled:
+            self._report.leave_out(f"{what}: nothing is compiled")
+            return
         if not self._is_time_for(needed):
             self._report.leave_out(f"{what}: the budget is used up")
             return
@@ -322,6 +354,9 @@ def parse(words: Sequence[str]) -> Options:
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--modes", nargs="+", choices=(EAGER, COMPILED), default=[EAGER, COMPILED])
+    parser.add_argument("--attention", choices=(*BACKENDS,), default=NATIVE)
+    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--compiler", default="inductor", help="what torch compiles with")
     parser.add_argument("--rounds", type=int, default=5, help="turns for each point")
     parser.add_argument("--budget", type=float, default=540, help="seconds; no point starts later")
     parser.add_argument("--preview-every-steps", type=int, default=5)
@@ -337,6 +372,9 @@ def parse(words: Sequence[str]) -> Options:
         batches=tuple(found.batches),
         modes=tuple(found.modes),
         rounds=found.rounds,
+        attention=found.attention,
+        channels_last=found.channels_last,
+        compiler=found.compiler,
         budget=timedelta(seconds=found.budget),
         preview_every_steps=found.preview_every_steps,
         checkpoint_period=timedelta(seconds=found.checkpoint_seconds),
@@ -354,6 +392,8 @@ def main(words: Sequence[str]) -> None:
             Bench(options, Report(options.report), Path(folder)).run()
     except HandlerFailure as failure:
         sys.exit(f"bench-gpu: {failure.message}")
+    except TuningRefused as error:
+        sys.exit(f"bench-gpu: {error}")
 
 
 if __name__ == "__main__":

@@ -13,13 +13,16 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def test_the_bench_writes_what_it_found_of_every_part(tmp_path: Path) -> None:
     report = tmp_path / "build" / "bench-gpu.json"
-    words = "--tiny --device cpu --modes eager --batches 1 2 --rounds 1 --steps 3"
+    words = "--tiny --device cpu --modes eager compiled --batches 1 2 --rounds 1 --steps 3"
+    words += " --compiler eager --channels-last"
     main([*words.split(), "--checkpoint-seconds", "1e-6", "--report", str(report)])
     found = json.loads(report.read_text())
     assert found["left_out"] == []
     assert [(point["mode"], point["batch"]) for point in found["points"]] == [
         ("eager", 1),
         ("eager", 2),
+        ("compiled", 1),
+        ("compiled", 2),
     ]
     for point in found["points"]:
         # Our side did all that an attempt does
@@ -27,6 +30,8 @@ def test_the_bench_writes_what_it_found_of_every_part(tmp_path: Path) -> None:
         assert point["images_per_s"] > 0
         assert len(point["seconds"]) == len(point["bare_seconds"]) == 1
     assert found["machine"]["is_tiny"] is True
+    assert found["machine"]["channels_last"] is True
+    assert found["compile"]["shapes"] == 2
     assert found["build"]["parameters"] > 0
     assert found["checkpoint"]["bytes"] > 0
     assert found["preview"]["bytes"] > 0
@@ -42,7 +47,8 @@ def test_what_the_budget_has_no_time_for_is_left_out_and_said(tmp_path: Path) ->
         "eager, batch 1: the budget is used up",
         "checkpoint: the budget is used up",
         "preview: the budget is used up",
-        "compiled, batch 1: the budget is used up",
+        "compiling: the budget is used up",
+        "compiled, batch 1: nothing is compiled",
         "swap: the budget is used up",
     ]
 

@@ -126,6 +126,7 @@ failures = st.builds(
     texts,
     retryable=st.booleans(),
     retry_delay=st.none() | lengths,
+    memory_needed_bytes=st.just(0) | st.integers(1, 2**63),
 )
 qualities = st.builds(Quality, texts, amounts, st.dictionaries(texts, amounts, max_size=3))
 contexts = st.builds(

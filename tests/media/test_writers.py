@@ -89,6 +89,9 @@ def test_provenance_says_what_made_it() -> None:
     assert isinstance(libraries, dict)
     assert {"av", "callsheet", "numpy", "pillow", "torch"} == {*libraries}
     assert "unknown" not in libraries.values()
+    assert "tuning" not in told
+    tuned = replace(PROVENANCE, tuning={"dtype": "bfloat16"}).told()
+    assert tuned["tuning"] == {"dtype": "bfloat16"}
 
 
 def test_parameters_that_are_too_long_are_known_by_their_digest() -> None:

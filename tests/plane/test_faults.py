@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 
 from callsheet.artifacts.store import ArtifactStore
@@ -24,13 +25,18 @@ from tests.support.receiver import Receiver
 
 PATIENCE = timedelta(seconds=90)
 
-pytestmark = pytest.mark.timeout(240)  # processes start anew, and leases have to run out
+pytestmark = [
+    pytest.mark.timeout(240),  # processes start anew, and leases have to run out
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 
-@pytest.fixture
-async def plane(tmp_path: Path, cache_dir: Path) -> AsyncGenerator[Plane]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def plane(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> AsyncGenerator[Plane]:
+    """One plane for all faults: each test leaves it as whole as it found it."""
+    folder = tmp_path_factory.mktemp("plane")
     # One runner: that of the device
-    async with whole_plane(tmp_path, cache=cache_dir, queues="gpu,system") as started:
+    async with whole_plane(folder, cache=cache_dir, queues="gpu,system") as started:
         yield started
 
 
@@ -49,11 +55,11 @@ async def watched(
 
 
 async def in_its_middle(
-    client: AsyncTaskClient, receiver: Receiver
+    client: AsyncTaskClient, receiver: Receiver, *, images: int
 ) -> tuple[AsyncTaskHandle[GenerateImageOutput], asyncio.Task[list[TaskEvent]]]:
-    """Return an image task in mid-inference, watched, with a webhook wanted."""
+    """Return a task of so many images in mid-inference, watched, with a webhook wanted."""
     handle = await client.submit(
-        GenerateImageInput(prompt="a lighthouse", steps=150, count=4, seed=1),
+        GenerateImageInput(prompt="a lighthouse", steps=150, count=images, seed=1),
         output=GenerateImageOutput,
         callback_url=receiver.url,
     )
@@ -68,12 +74,13 @@ async def check_it_ended_once(
     watching: asyncio.Task[list[TaskEvent]],
     receiver: Receiver,
     *,
+    images: int,
     attempts: int,
 ) -> None:
     """The task succeeded; its watcher saw every fact once and in order; one webhook tells of it."""
     task = await handle.wait(timeout=PATIENCE)
     assert task.attempt == attempts
-    assert len((await handle.result()).images) == 4
+    assert len((await handle.result()).images) == images
     facts = await watching
     assert [fact.sequence for fact in facts] == list(range(1, task.sequence + 1))
     assert facts[-1].HasField("task_succeeded")
@@ -87,20 +94,20 @@ async def test_a_task_ends_once_though_all_but_its_worker_are_killed_in_its_midd
     plane: Plane,
 ) -> None:
     async with Receiver() as receiver, plane.client() as client:
-        handle, watching = await in_its_middle(client, receiver)
+        handle, watching = await in_its_middle(client, receiver, images=2)
         # When each is killed with -9, and started anew as its supervisor would
         for victim in ("control", "upkeep", "sidecar"):
             await asyncio.to_thread(plane.restart, victim)
         # Then no attempt is lost
-        await check_it_ended_once(handle, watching, receiver, attempts=1)
+        await check_it_ended_once(handle, watching, receiver, images=2, attempts=1)
 
 
 async def test_a_task_ends_once_though_its_runner_is_killed_in_its_middle(plane: Plane) -> None:
     async with Receiver() as receiver, plane.client() as client:
-        handle, watching = await in_its_middle(client, receiver)
+        handle, watching = await in_its_middle(client, receiver, images=1)
         (runner,) = plane.runners()
         runner.kill()
-        await check_it_ended_once(handle, watching, receiver, attempts=2)
+        await check_it_ended_once(handle, watching, receiver, images=1, attempts=2)
         stored = await plane.ledger.writer.read(handle.id)
         assert stored.ended_attempts[0].failure.reason is FailureReason.WORKER_LOST
 
@@ -112,14 +119,15 @@ async def test_a_task_ends_once_though_its_worker_is_killed_and_what_it_left_is_
     folder = Path(plane.environment["CALLSHEET_STATE_DIR"]) / "artifacts"
     store = ArtifactStore(folder.as_uri())
     async with Receiver() as receiver, plane.client() as client:
-        handle, watching = await in_its_middle(client, receiver)
+        # Of the two the first is uploaded, while the second is drawn
+        handle, watching = await in_its_middle(client, receiver, images=2)
 
         async def uploaded() -> list[str]:
             return store.list_keys(PROJECT, handle.id)
 
         lost = await eventually(uploaded, within=PATIENCE)
         await asyncio.to_thread(plane.restart, "worker")
-        await check_it_ended_once(handle, watching, receiver, attempts=2)
+        await check_it_ended_once(handle, watching, receiver, images=2, attempts=2)
         output = await handle.result()
         files = (*output.images, *output.thumbnails, *output.provenance)
         kept = sorted(file.key for file in files)
@@ -135,12 +143,9 @@ async def test_a_task_ends_once_though_its_worker_is_killed_and_what_it_left_is_
     assert sorted(store.list_keys(PROJECT, handle.id)) == kept
 
 
-async def test_an_outage_of_redis_refuses_submissions_and_burns_no_attempt(
-    tmp_path: Path, cache_dir: Path
-) -> None:
+async def test_an_outage_of_redis_refuses_submissions_and_burns_no_attempt(plane: Plane) -> None:
     """The outage is longer than a lease: nothing may be taken from a worker that lives."""
-    outage = whole_plane(tmp_path, cache=cache_dir, queues="system")
-    async with outage as plane, plane.client() as client:
+    async with plane.client() as client:
         # Given a running task, and one that was accepted but cannot run yet
         running = await client.submit(PingInput(duration=Duration(seconds=12)), output=PingOutput)
         await plane.ledger.until(running.id, lambda task: task.state is TaskState.RUNNING)
@@ -200,8 +205,7 @@ async def test_a_cancelled_image_stops_within_a_step_and_a_full_disk_fails_clear
         assert [process.pid for process in plane.runners()] == [runner.pid]
         # Given an artifact folder that nothing can be written into
         artifacts = Path(plane.environment["CALLSHEET_STATE_DIR"]) / "artifacts"
-        if artifacts.exists():
-            artifacts.rename(artifacts.with_name("aside"))
+        aside = artifacts.rename(artifacts.with_name("aside"))
         artifacts.write_text("a file, where a folder must be")
         handle = await client.submit(
             GenerateImageInput(prompt="x", steps=1), output=GenerateImageOutput
@@ -210,5 +214,6 @@ async def test_a_cancelled_image_stops_within_a_step_and_a_full_disk_fails_clear
         assert stored.ended_attempts[0].failure.reason.value == "ARTIFACT_STORE"
         # When it can be written again, then the next attempt succeeds
         artifacts.unlink()
+        aside.rename(artifacts)
         task = await handle.wait(timeout=PATIENCE)
         assert task.attempt == 2

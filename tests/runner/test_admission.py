@@ -8,12 +8,19 @@ import pytest
 
 from callsheet.runner.admission import Admission, Need, shape_of
 from callsheet.runner.context import HandlerFailure
-from callsheet.runner.device_memory import RESERVE_BYTES, DeviceMemory
-from callsheet.runner.memory_ladder import FREE, Economy, Footing
+from callsheet.runner.device_memory import DeviceMemory
+from callsheet.runner.failures import failure_of
+from callsheet.runner.memory_ladder import FREE, INEXACT, Economy, Footing
 from callsheet.runner.rendering import Mode, RenderItem, RenderRequest
 from callsheet.runtime.families import Family
 from callsheet.runtime.memory_fit import gigabytes, largest_that_fits, words_of
-from callsheet.runtime.memory_needs import Shape, ShapeBucket, peak_bytes
+from callsheet.runtime.memory_needs import (
+    RESERVE_BYTES,
+    Shape,
+    ShapeBucket,
+    least_bytes,
+    peak_bytes,
+)
 from callsheet.runtime.models import Model, built_in_model
 from callsheet.v1.task_pb2 import FAILURE_REASON_OUT_OF_MEMORY
 
@@ -114,6 +121,24 @@ def test_what_never_fits_is_refused_with_what_would() -> None:
     assert refused.value.message == (
         "model film needs about 25.5 GB for 2048x2048, and there are 8.0 GB here; 448x448 would fit"
     )
+    peak = admission(total=40 * GB).estimate(need(side=2048, economies=frozenset())).peak
+    assert refused.value.memory_needed_bytes == peak + RESERVE_BYTES
+    assert failure_of(refused.value).memory_needed_bytes == peak + RESERVE_BYTES
+
+
+@pytest.mark.parametrize(("economies", "is_exact"), [(ALL, False), (ALL - INEXACT, True)])
+def test_on_the_last_rung_a_device_is_asked_for_as_much_as_at_the_submission(
+    economies: frozenset[Economy], *, is_exact: bool
+) -> None:
+    """So what is accepted for a device is not refused there, and the other way round."""
+    asked = need(WAN, side=512, frames=81, batch=2, economies=economies)
+    least = least_bytes(
+        WAN, asked.shape, largest_part=asked.largest_part, dtype="bfloat16", is_exact=is_exact
+    )
+    assert admission(total=least - RESERVE_BYTES).start(asked, has_idle=False)
+    with pytest.raises(HandlerFailure) as refused:
+        admission(total=least - RESERVE_BYTES - 1).start(asked, has_idle=False)
+    assert refused.value.memory_needed_bytes == least
 
 
 def test_of_a_video_fewer_frames_are_told_first() -> None:

@@ -16,9 +16,9 @@ from callsheet.runner.untyped import Untyped, imported
 from callsheet.runtime.catalogue_file import load_catalogue
 from callsheet.runtime.families import Family
 from callsheet.runtime.memory_needs import ShapeBucket
-from callsheet.runtime.models import BUILT_IN, TINY_RANDOM
+from callsheet.runtime.models import TINY_RANDOM
 from callsheet.v1.task_pb2 import FAILURE_REASON_OUT_OF_MEMORY
-from tests.support.rendering import Controls, contents, furthest, request_of
+from tests.support.rendering import MODES, STEPS, Controls, built_in, contents, furthest, request_of
 
 # What the libraries warn of is theirs to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -31,11 +31,12 @@ ALL = frozenset(Economy)
 class Stage:
     """The tiny model, whose parts may be given a limit."""
 
-    def __init__(self, cache_dir: Path) -> None:
+    def __init__(self, cache_dir: Path, *, family: Family = Family.SDXL) -> None:
         self.pipelines = Pipelines(
             load_catalogue(None), device="cpu", cache_dir=cache_dir, most_host_bytes=2**31
         )
-        self.tiny = self.pipelines.get(TINY_RANDOM)
+        self.model = built_in(family)
+        self.tiny = self.pipelines.get(self.model.name)
 
     @property
     def warm(self) -> list[str]:
@@ -64,7 +65,7 @@ class Stage:
 
     def _module(self, part: str) -> Untyped:
         warm = self.tiny._warm  # pyright: ignore[reportPrivateUsage]  # a test of a fault reaches for the part that fails
-        module = cast("Untyped", warm.get(BUILT_IN))._base
+        module = cast("Untyped", warm.get(self.model))._base
         for name in part.split("."):
             module = getattr(module, name)
         return module
@@ -83,7 +84,7 @@ def request(*, count: int = 1, side: int = 64, **other: object) -> RenderRequest
 def test_decoding_in_tiles_makes_do_with_less_and_the_next_task_begins_so(stage: Stage) -> None:
     asked = request(side=128)
     usual = stage.tiny.render(asked, Controls())
-    with stage.limit("vae.decoder", lambda latents: latents.shape[-1] <= 8) as refused:
+    with stage.limit("vae.decoder", in_tiles) as refused:
         first, second = Controls(), Controls()
         rendered = stage.tiny.render(asked, first)
         assert (len(refused), len(first.remarks)) == (1, 1)
@@ -97,9 +98,45 @@ def test_decoding_in_tiles_makes_do_with_less_and_the_next_task_begins_so(stage:
     assert furthest(rendered, usual) < 128
 
 
+def test_what_memory_runs_out_for_in_decoding_is_decoded_again_and_not_rendered(
+    stage: Stage,
+) -> None:
+    """The steps are gone on from where they ended, and the result is that of tiles alone."""
+    asked = request(side=128, count=2)
+    denoised: list[int] = []
+
+    def counted(latents: Untyped) -> bool:
+        denoised.append(int(latents.shape[0]))
+        return True
+
+    controls = Controls()
+    with stage.limit("unet.conv_in", counted), stage.limit("vae.decoder", in_tiles) as refused:
+        rendered = stage.tiny.render(asked, controls)
+        assert (len(denoised), STEPS) == (STEPS, asked.steps)
+        tiled = stage.tiny.render(asked, Controls())
+        assert len(denoised) == 2 * STEPS
+    assert len(refused) == 1
+    assert [step for step, _ in controls.steps] == [*range(STEPS + 1), STEPS]
+    assert contents(rendered) == contents(tiled)
+
+
+def test_a_smaller_batch_begins_anew(stage: Stage) -> None:
+    """Its walks are others than those that memory ran out for."""
+    asked = request(count=2)
+    with stage.limit("vae.decoder", lambda latents: latents.shape[0] < 2) as refused:
+        first = stage.tiny.render(asked, Controls())
+    assert refused
+    assert furthest(first, stage.tiny.render(asked, Controls())) <= 1
+
+
+def in_tiles(latents: Untyped) -> bool:
+    """Tell whether a decoder was given no more than a tile of 64 pixels."""
+    return latents.shape[-1] <= 8
+
+
 def test_another_size_and_tasks_without_need_are_as_they_were(stage: Stage) -> None:
     small, usual = request(), stage.tiny.render(request(), Controls())
-    with stage.limit("vae.decoder", lambda latents: latents.shape[-1] <= 8):
+    with stage.limit("vae.decoder", in_tiles):
         stage.tiny.render(request(side=128), Controls())
         assert contents(stage.tiny.render(small, Controls())) == contents(usual)
 
@@ -144,10 +181,34 @@ def test_below_the_last_rung_it_fails_and_the_next_task_succeeds(stage: Stage) -
     assert contents(stage.tiny.render(request(), Controls())) == contents(usual)
 
 
+@pytest.mark.parametrize(
+    ("family", "most", "words"),
+    [
+        (Family.SVD, 2, "few frames are decoded at once"),
+        (Family.ANIMATEDIFF, 1, "pictures are decoded in tiles"),
+    ],
+)
+def test_of_a_video_fewer_frames_are_decoded_at_once(
+    cache_dir: Path, family: Family, most: int, words: str
+) -> None:
+    """An autoencoder without tiles is given a few; one with them takes one after the other."""
+    stage = Stage(cache_dir, family=family)
+    asked = request_of(family, MODES[family])
+    usual = stage.tiny.render(asked, Controls())
+    with stage.limit("vae.decoder", lambda latents: latents.shape[0] <= most) as refused:
+        controls = Controls()
+        rendered = stage.tiny.render(asked, controls)
+    assert len(refused) == 1
+    assert controls.remarks == [f"memory ran out; again, and {words}"]
+    assert rendered.items[0].frames is not None
+    assert usual.items[0].frames is not None
+    assert rendered.items[0].frames.shape == usual.items[0].frames.shape
+
+
 def test_what_must_be_exact_is_not_decoded_in_tiles(stage: Stage) -> None:
     asked = request(side=128, reproducibility=Reproducibility.STRICT)
     with (
-        stage.limit("vae.decoder", lambda latents: latents.shape[-1] <= 8) as refused,
+        stage.limit("vae.decoder", in_tiles) as refused,
         pytest.raises(HandlerFailure),
     ):
         stage.tiny.render(asked, Controls())
@@ -200,6 +261,7 @@ def test_every_rung_costs_more_than_the_one_above_it() -> None:
     assert seen[1:] == [
         Footing(is_alone=True),
         Footing(is_alone=True, economies=TILES),
+        Footing(is_alone=True, economies=TILES | {Economy.CHUNKS}),
         Footing(is_alone=True, economies=ALL),
         Footing(is_alone=True, economies=ALL, most_at_once=2),
         Footing(is_alone=True, economies=ALL, most_at_once=1),

@@ -135,12 +135,12 @@ def test_a_rendering_goes_on_with_every_scheduler(
 
 
 def test_a_rendering_goes_on_behind_its_last_step(stage: Stage) -> None:
-    """Nothing is denoised then, and the result is decoded again."""
+    """Nothing is denoised then, which is told, and the result is decoded again."""
     request = request_of(Family.SDXL, Mode.TEXT_TO_IMAGE)
     controls = Controls(Slot(state_behind(stage, Family.SDXL, request, STEPS)))
     usual = stage.usual(Family.SDXL, Mode.TEXT_TO_IMAGE)
     assert contents(stage.render(Family.SDXL, request, controls)) == usual.contents
-    assert controls.steps == []
+    assert controls.steps == [(STEPS, STEPS)]
 
 
 def test_of_several_walks_those_that_are_done_are_not_walked_again(stage: Stage) -> None:

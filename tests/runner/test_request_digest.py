@@ -79,6 +79,7 @@ def test_another_request_has_another_digest(other: dict[str, object]) -> None:
         {"device": "cpu"},
         {"dtype": "torch.float32"},
         {"versions": {"torch": "2"}},
+        {"tuning": {"compiled": "1 of 64x64"}},
     ],
 )
 def test_another_ground_has_another_digest(other: dict[str, object]) -> None:

@@ -1,5 +1,6 @@
 """Warm models: loaded once, kept within bounds, never evicted while they are in use."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,9 @@ class Fake:
     def items_at_once(self, request: RenderRequest) -> int:
         """Never called here."""
         raise NotImplementedError
+
+    def prepare(self, *, check: Callable[[], None], is_time: Callable[[], bool]) -> None:
+        """Never called here."""
 
     def economise(self, economies: frozenset[Economy]) -> None:
         """Never called here."""

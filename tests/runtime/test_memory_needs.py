@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from callsheet.runtime.families import FAMILIES, Family, Mode
 from callsheet.runtime.memory_needs import (
+    RESERVE_BYTES,
     Estimate,
     MeasuredPeaks,
     Shape,
     ShapeBucket,
     default_shape,
+    least_bytes,
     peak_bytes,
 )
 from callsheet.runtime.models import BUILT_IN, BUILT_INS, Model, built_in_model
@@ -56,6 +58,23 @@ def test_tiles_bound_what_decoding_needs() -> None:
     tiled = replace(SDXL, vae_tiling=True)
     assert working(tiled, IMAGE) == working(SDXL, IMAGE)
     assert working(tiled, large) < 0.5 * working(SDXL, large)
+
+
+def test_a_video_is_decoded_piece_by_piece_when_little_is_to_be_needed() -> None:
+    """Which helps of every family that decodes more than a tile of one frame at once."""
+
+    def least(family: Family, *, is_exact: bool) -> int:
+        model = real(family)
+        shape = replace(default_shape(model), batch=4)
+        return least_bytes(model, shape, largest_part=GIB, dtype="bfloat16", is_exact=is_exact)
+
+    for family in (Family.SVD, Family.ANIMATEDIFF):
+        pieces, whole = least(family, is_exact=False), least(family, is_exact=True)
+        assert RESERVE_BYTES + GIB < pieces < 0.4 * whole
+        needed = peak_bytes(
+            real(family), default_shape(real(family)), weight_bytes=GIB, dtype="bfloat16"
+        )
+        assert whole == needed.peak + RESERVE_BYTES
 
 
 def test_a_batch_needs_as_much_more_as_it_has_items() -> None:

@@ -15,6 +15,7 @@ from callsheet.runtime.models import (
     BUILT_IN_LORAS,
     BUILT_INS,
     TINY_RANDOM,
+    CompileShape,
     Lora,
     ModelUnfit,
     UnknownModel,
@@ -132,6 +133,19 @@ def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path: Path) -> None:
         (f"{LOCAL}\nframes = 9", "models.film: unknown key 'frames'"),
         (f"{LOCAL}\nvae_tiling = 1", "models.film.vae_tiling: must be true or false"),
         (f'{LOCAL}\ndtype = "int8"', "models.film.dtype: has the form"),
+        (f"{LOCAL}\ncompile = 1", "models.film.compile: must be a list of tables"),
+        (f"{LOCAL}\ncompile = [1]", "models.film.compile.0.: must be a table"),
+        (f"{LOCAL}\ncompile = [{'{},' * 17}]", "models.film.compile: must have at most 16 tables"),
+        (f"{LOCAL}\ncompile = [{{}}, {{frames = 9}}]", "compile.1.: unknown key 'frames'"),
+        (f"{LOCAL}\ncompile = [{{items = 65}}]", "compile.0..items: .* from 1 to 64"),
+        (
+            f"{LOCAL}\nmost_width = 1024\ncompile = [{{width = 1032}}]",
+            "compile.0..width: model film takes a width of at most 1024; 1032 is more",
+        ),
+        (f"{WAN}\ncompile = [{{frames = 8}}]", "compile.0..frames: .* one more than a multiple"),
+        (f"{AUDIO}\ncompile = [{{width = 64}}]", "compile.0.: unknown key 'width'"),
+        (f"{WAN.replace('wan', 'vits')}\ncompile = [{{}}]", "unknown key 'compile'"),
+        (f"{WAN.replace('wan', 'upscaler')}\ncompile = [{{}}]", "unknown key 'compile'"),
         (f"{WAN}\nframes = 8", "models.wan.frames: .* one more than a multiple of 4; 8 is not"),
         (f"{WAN.replace('wan', 'svd')}\nvae_tiling = true", "unknown key 'vae_tiling'"),
         (f"{WAN}\nsample_rate = 8000", "models.wan: unknown key 'sample_rate'"),
@@ -233,6 +247,19 @@ def test_a_model_says_how_far_it_may_go_and_in_which_format(tmp_path: Path) -> N
     with pytest.raises(ModelUnfit, match="takes a number of frames of at most 161") as caught:
         model.check(frames=165)
     assert caught.value.field == "frames"
+
+
+def test_a_model_says_what_it_is_compiled_for(tmp_path: Path) -> None:
+    shapes = "compile = [{}, {width = 1280, height = 720, frames = 33, items = 2}]"
+    model = load_catalogue(written(tmp_path, f"{WAN}\n{shapes}")).find("wan")
+    assert model.compile_shapes == (
+        CompileShape(width=832, height=480, frames=81),
+        CompileShape(width=1280, height=720, frames=33, items=2),
+    )
+    assert str(model.compile_shapes[1]) == "2 of 1280x720, 33 frames"
+    sound = load_catalogue(written(tmp_path, f"{AUDIO}\ncompile = [{{}}]")).find("audio")
+    assert [*map(str, sound.compile_shapes)] == ["1 of sound"]
+    assert load_catalogue(written(tmp_path, WAN)).find("wan").compile_shapes == ()
 
 
 def test_a_model_of_sound_has_a_longest_duration(tmp_path: Path) -> None:

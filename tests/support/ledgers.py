@@ -13,6 +13,7 @@ from callsheet.ledger.codec import event_of, parse_event
 from callsheet.ledger.ids import RandomIds
 from callsheet.ledger.index import Keys
 from callsheet.ledger.instants import instant
+from callsheet.ledger.known_workers import KnownWorkers
 from callsheet.ledger.ledger import Ledger
 from callsheet.ledger.log import Log
 from callsheet.ledger.machine import fold
@@ -65,7 +66,14 @@ class Cell:
 
     def attempts(self, worker: str = "worker-1", *, lease: timedelta = LEASE) -> Attempts:
         """Return the ledger's side for one worker."""
-        return Attempts(self.writer, self.log, self.catalog, worker=worker, lease=lease)
+        return Attempts(
+            self.writer,
+            self.log,
+            self.catalog,
+            worker=worker,
+            lease=lease,
+            workers=KnownWorkers(self.registry),
+        )
 
     async def until(self, task_id: str, is_so: Callable[[Task], bool]) -> Task:
         """Return the task once it is so; every fact in the log is a reason to look again."""

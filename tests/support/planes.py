@@ -43,6 +43,7 @@ class Plane:
             "CALLSHEET_GRPC_ADDRESS": self.address,
             "CALLSHEET_DEVICE": "cpu",
             "CALLSHEET_LEASE_SECONDS": str(LEASE.total_seconds()),
+            "CALLSHEET_RETRY_SECONDS": "gpu=0.2",
             "CALLSHEET_WEBHOOK_MASTER_KEY": MASTER_KEY,
         }
         self.rooms: dict[str, Room] = {}

@@ -76,6 +76,12 @@ def _tell_what_it_knows(context: TaskContext) -> PingOutput:
     return PingOutput(echo="\n".join([*known, *similar]))
 
 
+def _tell_what_it_imports(_: TaskContext) -> PingOutput:
+    is_imported = "torch" in sys.modules
+    is_being_imported = any(thread.name == "import" for thread in threading.enumerate())
+    return PingOutput(echo="torch" if is_imported or is_being_imported else "nothing")
+
+
 def _raise(_: TaskContext) -> None:
     secret = "hf_" + "a" * 34
     raise RuntimeError(f"no luck\nwith {secret}" + " and more" * 100)
@@ -102,6 +108,7 @@ _SCRIPTS: Final[Mapping[str, Callable[[TaskContext], Message | None]]] = {
     "signals itself": _signal_itself,
     "stores": _store,
     "stores and dies": _store_and_die,
+    "tells what it imports": _tell_what_it_imports,
     "tells what it knows": _tell_what_it_knows,
 }
 

@@ -16,7 +16,10 @@ from tests.support.runners import (
 async def host(tmp_path: Path, cache_dir: Path) -> AsyncIterator[RunnerHost]:
     """A host of scripted runners."""
     host = RunnerHost(
-        "cpu", command=SCRIPTED, environment=environment(tmp_path, cache_dir=cache_dir)
+        "cpu",
+        command=SCRIPTED,
+        environment=environment(tmp_path, cache_dir=cache_dir),
+        imports_ahead=False,
     )
     yield host
     await host.close()

@@ -72,7 +72,7 @@ async def working(
 ) -> AsyncGenerator[Ledger]:
     """Have a worker whose runner does what its echo says; yield the ledger that it works for."""
     catalog = {"ping": in_runner(plane.catalog["ping"], wants_context=wants_context)}
-    host = RunnerHost("cpu", command=SCRIPTED, environment=environment(folder))
+    host = RunnerHost("cpu", command=SCRIPTED, environment=environment(folder), imports_ahead=False)
     shape = Shape(
         queues={ResourceClass.CPU: ("system",)},
         slots={ResourceClass.CPU: Slots(1)},

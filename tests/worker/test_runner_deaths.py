@@ -156,7 +156,9 @@ class TestALifeBoundToTheWorkers:
     ) -> None:
         """Two attempts at once are against the protocol; a runner cannot guess which is meant."""
         process = await RunnerProcess.start(
-            SCRIPTED, device="cpu", environment=environment(tmp_path, cache_dir=cache_dir)
+            (*SCRIPTED, "--import-on-demand"),
+            device="cpu",
+            environment=environment(tmp_path, cache_dir=cache_dir),
         )
         for attempt in (scripted("deaf"), RunAttempt(task_id="another")):
             process.send(ToRunner(run=attempt))

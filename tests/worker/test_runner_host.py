@@ -75,11 +75,26 @@ class TestAnAttemptThatEndsByItself:
         self, tmp_path: Path
     ) -> None:
         (tmp_path / "artifacts").write_text("a file stands where the folder should")
-        host = RunnerHost("cpu", command=SCRIPTED, environment=environment(tmp_path))
+        host = RunnerHost(
+            "cpu", command=SCRIPTED, environment=environment(tmp_path), imports_ahead=False
+        )
         ended = await run(host, scripted("stores"))
         await host.close()
         assert failure_reason(ended) == reason(FAILURE_REASON_ARTIFACT_STORE)
         assert ended.failure.message.startswith("an artifact could not be stored: ")
+
+    @pytest.mark.parametrize(("ahead", "imported"), [(True, "torch"), (False, "nothing")])
+    async def test_torch_is_imported_ahead_where_it_was_asked_for(
+        self, tmp_path: Path, *, ahead: bool, imported: str
+    ) -> None:
+        host = RunnerHost(
+            "cpu", command=SCRIPTED, environment=environment(tmp_path), imports_ahead=ahead
+        )
+        ended = await run(host, scripted("tells what it imports"))
+        await host.close()
+        output = PingOutput()
+        assert ended.output.Unpack(output)
+        assert output.echo == imported
 
     async def test_ctrl_c_and_sigterm_do_not_end_an_attempt(self, host: RunnerHost) -> None:
         """Both reach the whole process group; it is the worker that drains."""

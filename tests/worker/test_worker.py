@@ -164,10 +164,14 @@ def test_a_worker_is_light() -> None:
     assert done.stdout.strip() == b"set()"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("CALLSHEET_WORKER_QUEUES", "nobody"), ("CALLSHEET_RETRY_SECONDS", "nobody=1")],
+)
 def test_an_unknown_queue_is_refused_in_one_line(
-    valkey_server: EmbeddedValkey, tmp_path: Path
+    valkey_server: EmbeddedValkey, tmp_path: Path, variable: str, value: str
 ) -> None:
-    variables = environment(valkey_server, "x", tmp_path, CALLSHEET_WORKER_QUEUES="nobody")
+    variables = environment(valkey_server, "x", tmp_path) | {variable: value}
     done = subprocess.run(
         [sys.executable, "-m", "callsheet.worker"],
         env={**os.environ, **variables},
@@ -176,4 +180,4 @@ def test_an_unknown_queue_is_refused_in_one_line(
         timeout=60,
     )
     assert done.returncode != 0
-    assert b"there is no queue nobody" in done.stderr
+    assert f"{variable}: there is no queue nobody".encode() in done.stderr

@@ -74,6 +74,7 @@ def run(input: EditImageInput, context: TaskContext) -> EditImageOutput:
                 model_revision=model.revision,
                 seed=item.seed,
                 libraries=rendered.versions,
+                tuning=rendered.tuning,
             ),
         )
         output.images.append(delivered.image)

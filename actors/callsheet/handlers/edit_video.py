@@ -228,6 +228,7 @@ def _provenance(input: EditVideoInput, context: TaskContext, styled: "Styled | N
         model_revision=styled.model.revision,
         seed=styled.seed,
         libraries=styled.libraries,
+        tuning=styled.tuning,
     )
 
 

@@ -55,6 +55,7 @@ def run(input: GenerateAudioInput, context: TaskContext) -> GenerateAudioOutput:
             model_revision=model.revision,
             seed=seed,
             libraries=rendered.versions,
+            tuning=rendered.tuning,
         ),
         rate=rendered.sample_rate,
         channels=waveform.shape[0],

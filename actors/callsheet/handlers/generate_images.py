@@ -174,6 +174,7 @@ class _Drawing:
                 model_revision=model.revision,
                 seed=seed,
                 libraries=rendered.versions,
+                tuning=rendered.tuning,
             ),
         )
         return ImageItemResult(

@@ -51,6 +51,7 @@ def run(input: GenerateVideoInput, context: TaskContext) -> GenerateVideoOutput:
             model_revision=model.revision,
             seed=seed,
             libraries=rendered.versions,
+            tuning=rendered.tuning,
         ),
         size=(frames.shape[2], frames.shape[1]),
         rate=Fraction(rate),

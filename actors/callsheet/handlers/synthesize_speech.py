@@ -85,6 +85,7 @@ def _by_model(input: SynthesizeSpeechInput, context: TaskContext) -> SynthesizeS
             model_revision=model.revision,
             seed=seed,
             libraries=rendered.versions,
+            tuning=rendered.tuning,
         ),
         rate=rendered.sample_rate,
         channels=1,

@@ -83,6 +83,7 @@ def _by_model(
             model_revision=model.revision,
             seed=seed,
             libraries=rendered.versions,
+            tuning=rendered.tuning,
         ),
     )
     output = _output(delivered, factor=factor)

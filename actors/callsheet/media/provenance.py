@@ -72,6 +72,8 @@ class Provenance:
     seed: int | None = None
     libraries: Mapping[str, str] = field(default_factory=dict[str, str])
     """The libraries that had a part in it, and their versions."""
+    tuning: Mapping[str, str] = field(default_factory=dict[str, str])
+    """How the model ran on its device, as far as bits follow from it. Empty: there was none."""
 
     def told(self) -> dict[str, object]:
         """Return all that is known, as JSON has it."""
@@ -86,6 +88,8 @@ class Provenance:
         if self.model:
             told["model"] = self.model
             told["model_revision"] = self.model_revision
+        if self.tuning:
+            told["tuning"] = dict(sorted(self.tuning.items()))
         if self.seed is not None:
             told["seed"] = self.seed
         return told
@@ -147,6 +151,7 @@ def provenance_of(
     model_revision: str = "",
     seed: int | None = None,
     libraries: Mapping[str, str] | None = None,
+    tuning: Mapping[str, str] | None = None,
 ) -> Provenance:
     """Return the provenance of what an attempt makes of its input."""
     name = input.DESCRIPTOR.name
@@ -163,6 +168,7 @@ def provenance_of(
         model_revision=model_revision,
         seed=seed,
         libraries=libraries or {},
+        tuning=tuning or {},
     )
 
 

@@ -38,6 +38,7 @@ class Styled:
     seed: int
     rendering: Rendering
     libraries: Mapping[str, str]
+    tuning: Mapping[str, str]
 
 
 def styled(style: VideoStyle, context: TaskContext, film: Film) -> Styled:
@@ -68,6 +69,7 @@ def styled(style: VideoStyle, context: TaskContext, film: Film) -> Styled:
             bucket=rendered.bucket,
         ),
         libraries=rendered.versions,
+        tuning=rendered.tuning,
     )
 
 

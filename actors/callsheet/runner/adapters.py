@@ -103,6 +103,11 @@ def frames(request: RenderRequest, _items: Sequence[RenderItem]) -> Arguments:
     return {"num_frames": request.frames}
 
 
+def chunks(request: RenderRequest, _items: Sequence[RenderItem]) -> Arguments:
+    """Take how many frames are decoded at once, where the request says it."""
+    return {"decode_chunk_size": request.frames_at_once} if request.frames_at_once else {}
+
+
 def frame_rate(request: RenderRequest, _items: Sequence[RenderItem]) -> Arguments:
     """Take the frames a second, where the request says it."""
     return {"frame_rate": request.frame_rate} if request.frame_rate else {}
@@ -269,7 +274,7 @@ ADAPTERS: Final[Mapping[Family, Mapping[Mode, Use]]] = MappingProxyType(
         Family.SVD: {
             Mode.IMAGE_TO_VIDEO: Use(
                 "StableVideoDiffusionPipeline",
-                (size, frames, motion, one_image),
+                (size, frames, motion, one_image, chunks),
                 Layout.VIDEO_BY_FRAME,
                 batches=False,
             ),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from callsheet.runner.context import HandlerFailure
 from callsheet.runner.device_memory import DeviceMemory
-from callsheet.runner.memory_ladder import FREE, Economy, Footing, Ladder, rung_below
+from callsheet.runner.memory_ladder import FREE, INEXACT, Economy, Footing, Ladder, rung_below
 from callsheet.runner.rendering import Mode, RenderRequest, Reproducibility
 from callsheet.runner.warm_models import Resident
 from callsheet.runtime.memory_fit import gigabytes, largest_that_fits, words_of
@@ -51,8 +51,7 @@ class Admission:
         shape = shape_of(request, model, batch=resident.items_at_once(request))
         economies = resident.economies
         if request.reproducibility is Reproducibility.STRICT:
-            # Tiles overlap and are blended: near, but not the same to the last bit.
-            economies -= {Economy.TILES}
+            economies -= INEXACT
         return Need(
             model,
             shape,
@@ -123,6 +122,7 @@ class Admission:
             FAILURE_REASON_OUT_OF_MEMORY,
             f"model {need.model.name} needs about {gigabytes(peak)} for {words_of(asked)}, and"
             f" there are {gigabytes(capacity)} here; {advice}",
+            memory_needed_bytes=peak + self._memory.reserve_bytes,
         )
 
     def _estimated(self, need: Need, shape: Shape, footing: Footing) -> Estimate:
@@ -133,13 +133,14 @@ class Admission:
         return self._peaks.corrected(bucket, plain)
 
     def _plain(self, need: Need, shape: Shape, footing: Footing) -> Estimate:
-        tiles = need.model.vae_tiling or Economy.TILES in footing.economies
         offloads = Economy.OFFLOAD in footing.economies
         return peak_bytes(
-            replace(need.model, vae_tiling=tiles),
+            need.model,
             shape,
             weight_bytes=need.largest_part if offloads else need.weights,
             dtype=self._dtype_of(need.model),
+            in_tiles=Economy.TILES in footing.economies,
+            in_chunks=Economy.CHUNKS in footing.economies,
         )
 
     def _dtype_of(self, model: Model) -> str:

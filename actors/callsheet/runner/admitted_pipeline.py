@@ -11,6 +11,7 @@ from callsheet.runner.failures import is_out_of_memory
 from callsheet.runner.memory_ladder import FREE, Economy, Footing, rung_below
 from callsheet.runner.rendering import Mode, RenderControls, Rendered, RenderRequest
 from callsheet.runner.warm_models import WarmModels
+from callsheet.runtime.memory_needs import FRAMES_OF_A_CHUNK
 from callsheet.runtime.models import Model
 from callsheet.v1.task_pb2 import PROGRESS_PHASE_LOADING
 
@@ -48,9 +49,12 @@ class AdmittedPipeline:
         return self._warm.get(self._model).size_bytes()
 
     def bring(self) -> None:
-        """Bring its weights to where they are used; raises when there is no room for all."""
-        with self._warm.in_use(self._model):
-            return
+        """Bring its weights to where they are used, and have it compiled if it is to be.
+
+        Raises when there is no room for all.
+        """
+        with self._warm.in_use(self._model) as resident:
+            resident.prepare(check=lambda: None, is_time=lambda: True)
 
     def render(self, request: RenderRequest, controls: RenderControls) -> Rendered:
         """Make what is asked for, as LoadedPipeline says.
@@ -109,8 +113,10 @@ class AdmittedPipeline:
             resident.economise(footing.economies)
             others = self._warm.here_bytes() - need.weights
             self._memory.begin_part()
+            frames_at_once = FRAMES_OF_A_CHUNK if Economy.CHUNKS in footing.economies else 0
             rendered = resident.render(
-                replace(request, most_at_once=footing.most_at_once), controls
+                replace(request, most_at_once=footing.most_at_once, frames_at_once=frames_at_once),
+                controls,
             )
             peak = self._memory.part_peak_bytes()
         self._admission.measured(need, footing, peak=peak, others=others)

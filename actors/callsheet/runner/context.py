@@ -27,9 +27,17 @@ class TaskStopped(BaseException):
 class HandlerFailure(Exception):
     """A handler knows why it cannot go on; anything else it raises is INTERNAL."""
 
-    def __init__(self, reason: FailureReason.ValueType, message: str) -> None:
+    def __init__(
+        self,
+        reason: FailureReason.ValueType,
+        message: str,
+        *,
+        memory_needed_bytes: int = 0,
+    ) -> None:
+        """*memory_needed_bytes* is what a device must have, if this one is known to have less."""
         super().__init__(message)
         self.reason, self.message = reason, message
+        self.memory_needed_bytes = memory_needed_bytes
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
 """How much memory models may take where they run, and how much a rendering took."""
 
-from typing import Final, Protocol
+from typing import Protocol
 
-#: Of a device's memory: for what its libraries take, and for what lies between tensors.
-RESERVE_BYTES: Final = 2**30
+from callsheet.runtime.memory_needs import RESERVE_BYTES
 
 
 class Gauge(Protocol):
@@ -40,16 +39,21 @@ class DeviceMemory:
         """Whether the device has memory of its own."""
         return self._gauge.memory_bytes() is not None
 
+    @property
+    def reserve_bytes(self) -> int:
+        """How much of the memory is not for models."""
+        return RESERVE_BYTES if self.is_own else 0
+
     def capacity_bytes(self) -> int:
         """Return what models may ever take there, when nobody else takes any."""
         total = self._gauge.memory_bytes()
-        return self._host_bytes if total is None else max(0, total - RESERVE_BYTES)
+        return self._host_bytes if total is None else max(0, total - self.reserve_bytes)
 
     def usable_bytes(self) -> int:
         """Return what models may take there now, with what they take already."""
         if not self.is_own:
             return self._host_bytes
-        return max(0, min(self.capacity_bytes(), self._gauge.free_bytes() - RESERVE_BYTES))
+        return max(0, min(self.capacity_bytes(), self._gauge.free_bytes() - self.reserve_bytes))
 
     def reset_peak(self) -> None:
         """Start a new measurement of the memory held."""

@@ -1,8 +1,8 @@
 """A loaded model of diffusers, in every mode of its family."""
 
 import inspect
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,20 +10,25 @@ from typing import Final, cast
 
 from callsheet.runner.adapters import ADAPTERS, Use
 from callsheet.runner.add_ons import AddOnFiles, AddOns
+from callsheet.runner.failures import is_out_of_memory
 from callsheet.runner.memory_ladder import Economy
 from callsheet.runner.memory_savings import MemorySavings
 from callsheet.runner.previews import Previewer
 from callsheet.runner.refusals import check_request, refused
+from callsheet.runner.render_state import RenderState
 from callsheet.runner.rendering import (
     RenderControls,
     Rendered,
+    RenderedItem,
     RenderRequest,
     Reproducibility,
 )
 from callsheet.runner.request_digest import Ground, digest_of
 from callsheet.runner.schedulers import CHOICES, SchedulerChoice, matches_flow
+from callsheet.runner.shape_warm_up import ShapeWarmUp
 from callsheet.runner.stop_gate import StopGate
 from callsheet.runner.text_cache import TextCache
+from callsheet.runner.tuning import Tuner
 from callsheet.runner.untyped import Untyped
 from callsheet.runner.walking import Pace, Walker, walks_of
 from callsheet.runner.weight_moves import bytes_of, to_device, to_host
@@ -48,6 +53,7 @@ class Place:
     """What the device's maker calls it; '' for the CPU."""
     versions: Mapping[str, str]
     """The libraries."""
+    tuner: Tuner
 
 
 class DiffusersPipeline:
@@ -74,6 +80,10 @@ class DiffusersPipeline:
         self._savings = MemorySavings(model, getattr(pipeline, "vae", None), device=place.device)
         self._gate = StopGate()
         self._gate.put_into(self._modules(), torch=place.torch)
+        self._tuned = place.tuner.tuned(model, pipeline, gate=self._gate)
+        self._warm_up = ShapeWarmUp(model, self._tuned.blocks)
+        #: How far the last rendering was when memory ran out for it.
+        self._kept: RenderState | None = None
         self._words = TextCache(place.torch)
         self._words.put_before(
             {
@@ -124,10 +134,20 @@ class DiffusersPipeline:
         check_request(request, self._model, use)
         return max(len(walk) for walk in walks_of(request, use, one_by_one=False))
 
+    def prepare(self, *, check: Callable[[], None], is_time: Callable[[], bool]) -> None:
+        """Have it compiled for what the catalogue names, as far as there is time."""
+        self._warm_up.run(self._rendered, check=check, is_time=is_time)
+
     def render(self, request: RenderRequest, controls: RenderControls) -> Rendered:
         """Make what is asked for, as LoadedPipeline says."""
+        check_request(request, self._model, self._use(request))
+        if self._warm_up.is_pending:
+            controls.enter(PROGRESS_PHASE_LOADING)
+            self._warm_up.run(self._rendered, check=controls.check)
+        return self._rendered(request, controls)
+
+    def _rendered(self, request: RenderRequest, controls: RenderControls) -> Rendered:
         use = self._use(request)
-        check_request(request, self._model, use)
         scheduler = self._fresh_scheduler(request.scheduler, seed=0)
         controls.check()
         controls.enter(PROGRESS_PHASE_LOADING)
@@ -142,18 +162,42 @@ class DiffusersPipeline:
             previewer=self._previewer,
         )
         walks = walks_of(request, use, one_by_one=_NOISE_SEED in scheduler.config)
+        kept, self._kept = self._kept, None
         with (
             self._gate.guarding(controls.check),
             self._words.closed() if request.loras else nullcontext(),
+            self._computing(request),
             self._savings.offloading(pipeline),
         ):
-            items = Walker(request, controls, pace, walks=walks).rendered()
+            items = self._walked(Walker(request, controls, pace, walks=walks, kept=kept))
         return Rendered(
             items,
             scheduler=type(scheduler).__name__,
             sample_rate=self._sample_rate(),
             versions=self._place.versions,
+            tuning=self._told(request),
         )
+
+    def _computing(self, request: RenderRequest) -> AbstractContextManager[None]:
+        """Let blocks be computed as they are compiled, unless LoRAs are in them."""
+        blocks = self._tuned.blocks
+        return blocks.bypassed() if blocks is not None and request.loras else nullcontext()
+
+    def _told(self, request: RenderRequest) -> Mapping[str, str]:
+        """Return how the model runs for a request."""
+        dtype = str(self._base.dtype).removeprefix("torch.")
+        shapes = () if request.loras else self._warm_up.compiled
+        compiled = "; ".join(sorted(map(str, shapes)))
+        return {**self._tuned.told(dtype=dtype), "compiled": compiled or "nothing"}
+
+    def _walked(self, walker: Walker) -> tuple[RenderedItem, ...]:
+        """Render; what was done until memory ran out is kept for the next try."""
+        try:
+            return walker.rendered()
+        except Exception as error:
+            if is_out_of_memory(error):
+                self._kept = walker.newest
+            raise
 
     def _use(self, request: RenderRequest) -> Use:
         use = ADAPTERS[self._model.family].get(request.mode)
@@ -174,6 +218,7 @@ class DiffusersPipeline:
             return self._sharing(use)
         controlnet = self._add_ons.controlnet(request.controlnet)
         self._gate.put_into([controlnet], torch=self._place.torch)
+        self._tuned.lay_out(controlnet)
         return self._made(use, controlnet=controlnet)
 
     def _sharing(self, use: Use) -> Untyped:
@@ -209,6 +254,7 @@ class DiffusersPipeline:
             device=f"{kind} {place.product}" if strict else kind,
             dtype=str(self._base.dtype),
             versions=place.versions,
+            tuning=self._told(request),
         )
         return digest_of(request, ground)
 

@@ -5,16 +5,21 @@ Importing this module is cheap; import_libraries takes seconds, and all else nee
 
 import gc
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
+
+import structlog
 
 from callsheet.runner.adapters import loading_class
 from callsheet.runner.add_ons import AddOnFiles
 from callsheet.runner.context import HandlerFailure
 from callsheet.runner.diffusers_pipeline import DiffusersPipeline, Place
 from callsheet.runner.speech import SpeechPipeline
+from callsheet.runner.tuning import Tuner, Tuning
 from callsheet.runner.untyped import Untyped, imported
 from callsheet.runtime.families import Family
 from callsheet.runtime.models import Model
@@ -33,7 +38,10 @@ _QUIET: Final[Mapping[str, str]] = {
 #: The libraries that what is rendered depends on.
 _LIBRARIES: Final = ("diffusers", "peft", "torch", "transformers")
 
+_log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
 
+
+@cache
 def import_libraries() -> None:
     """Import torch, diffusers and transformers: seconds, once a process, in any thread.
 
@@ -42,10 +50,11 @@ def import_libraries() -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        imported("torch")
-        # A fifth of the time goes into this one name, which pulls in every family.
-        _ = imported("diffusers").AutoPipelineForText2Image
-        imported("transformers")
+        with _uncollected():
+            imported("torch")
+            # Half of the time goes into this one name: what the pipelines of all families share.
+            _ = imported("diffusers").DiffusionPipeline
+            imported("transformers")
     except ImportError as error:
         raise HandlerFailure(
             FAILURE_REASON_UNAVAILABLE, "torch is not installed here: the extra gpu brings it"
@@ -55,10 +64,12 @@ def import_libraries() -> None:
 class DiffusionEngine:
     """torch and diffusers, set up for one device; made and used by one thread.
 
-    Raises HandlerFailure(UNAVAILABLE) when they are not installed or the device is not there.
+    Raises HandlerFailure(UNAVAILABLE) when they are not installed or the device is not there, and
+    TuningRefused when it cannot do what the tuning asks for.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, *, tuning: Tuning | None = None) -> None:
+        """Without *tuning* models run as every device can run them."""
         import_libraries()
         self._torch = imported("torch")
         self._diffusers = imported("diffusers")
@@ -66,11 +77,13 @@ class DiffusionEngine:
         imported("transformers").utils.logging.disable_progress_bar()
         self.device = self._usable(device)
         self._set_up()
+        self._tuner = Tuner(tuning or Tuning(), torch=self._torch, device=self.device)
+        _log.info("device_set_up", device=self.device, product=self.product(), **self._tuner.told())
 
     @property
     def dtype(self) -> str:
         """The name of the number format that models are served in."""
-        return "float32" if self.device == "cpu" else "bfloat16"
+        return self._tuner.dtype
 
     def load(
         self, model: Model, *, folder: Path | None, files: AddOnFiles
@@ -107,6 +120,7 @@ class DiffusionEngine:
             device=self.device,
             product=self.product(),
             versions={name: _version(name) for name in _LIBRARIES},
+            tuner=self._tuner,
         )
 
     def memory_bytes(self) -> int | None:
@@ -164,6 +178,19 @@ class DiffusionEngine:
             self._torch.cuda.set_device(self.device)
             self._torch.backends.cudnn.benchmark = False
             self._torch.backends.cudnn.deterministic = True
+
+
+@contextmanager
+def _uncollected() -> Generator[None]:
+    """Spare what is imported the garbage collector, which finds nothing in it, then and later."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _version(library: str) -> str:

@@ -29,7 +29,11 @@ def failure_of(error: Exception) -> Failure:
     """Return the failure to record; whether it is retried is the ledger's to say."""
     match error:
         case HandlerFailure(reason=reason):
-            return Failure(reason=reason, message=one_line(error.message))
+            return Failure(
+                reason=reason,
+                message=one_line(error.message),
+                memory_needed_bytes=error.memory_needed_bytes,
+            )
         case ArtifactStoreError():
             return Failure(reason=FAILURE_REASON_ARTIFACT_STORE, message=one_line(error.message))
         case _ if is_out_of_memory(error):

@@ -16,14 +16,19 @@ class Economy(StrEnum):
 
     TILES = "tiles"
     """Pictures are encoded and decoded in tiles, one after the other."""
+    CHUNKS = "chunks"
+    """Of a video, few frames are decoded at once."""
     OFFLOAD = "offload"
     """Only the part of the model that works is on the device; the others wait on the host."""
 
 
 #: In the order in which they are tried: what costs least time first.
-ORDER: Final = (Economy.TILES, Economy.OFFLOAD)
+ORDER: Final = (Economy.TILES, Economy.CHUNKS, Economy.OFFLOAD)
+#: Those that make something near, and not the same to the last bit.
+INEXACT: Final = frozenset({Economy.TILES, Economy.CHUNKS})
 _WORDS: Final = {
     Economy.TILES: "pictures are decoded in tiles",
+    Economy.CHUNKS: "few frames are decoded at once",
     Economy.OFFLOAD: "idle parts of the model wait on the host",
 }
 

@@ -21,6 +21,8 @@ class MemorySavings:
         makes_pictures = model.traits.medium is not Medium.AUDIO
         if makes_pictures and model.traits.decodes_tiles and not model.vae_tiling:
             possible.add(Economy.TILES)
+        if model.traits.decodes_chunks:
+            possible.add(Economy.CHUNKS)
         if device != "cpu":
             possible.add(Economy.OFFLOAD)
         self._possible = frozenset(possible)
@@ -31,7 +33,10 @@ class MemorySavings:
         return self._possible
 
     def use(self, economies: frozenset[Economy]) -> None:
-        """Do these of the possible ones from now on, and no others."""
+        """Do these of the possible ones from now on, and no others.
+
+        How many frames are decoded at once, a request says itself.
+        """
         self._wanted = economies & self._possible
         if Economy.TILES in self._possible:
             _set_tiles(self._vae, Economy.TILES in self._wanted)

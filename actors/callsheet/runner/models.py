@@ -11,6 +11,7 @@ from callsheet.runner.context import HandlerFailure
 from callsheet.runner.diffusion import import_libraries
 from callsheet.runner.pipelines import Pipelines
 from callsheet.runner.tiny.folders import SAVES, built_in_folder
+from callsheet.runner.tuning import Tuning, TuningRefused
 from callsheet.runner.untyped import imported
 from callsheet.runtime.catalogue_file import load_catalogue
 from callsheet.runtime.logs import configure_logging
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told(actions[asked.action](settings, asked.name), as_json=asked.json)
     except (HandlerFailure, UnknownModel) as error:
         return _refused(str(error), EXIT_FAILED)
+    except TuningRefused as error:
+        return _refused(str(error), EXIT_SETTINGS_REFUSED)
     except CatalogueInvalid as error:
         return _refused(f"CALLSHEET_MODELS: {error}", EXIT_SETTINGS_REFUSED)
 
@@ -75,14 +78,18 @@ def warm(settings: Settings, names: Sequence[str]) -> Iterator[Row]:
     """Load the models of those names, or all, one after the other, and yield what became of each.
 
     Raises UnknownModel and CatalogueInvalid before anything is loaded; HandlerFailure when torch is
-    not installed, or the device is not there.
+    not installed, or the device is not there, and TuningRefused when it refuses the settings.
     """
     catalogue = load_catalogue(settings.models_file)
     wanted = _names(catalogue, names)
     import_libraries()
     device = _device(settings)
     pipelines = Pipelines(
-        catalogue, device=device, cache_dir=settings.cache_dir, most_host_bytes=2**63
+        catalogue,
+        device=device,
+        cache_dir=settings.cache_dir,
+        most_host_bytes=2**63,
+        tuning=Tuning.of(settings, device=device, cache_dir=settings.cache_dir),
     )
     for name in wanted:
         start = perf_counter()

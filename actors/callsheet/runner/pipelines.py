@@ -1,5 +1,6 @@
 """The models of the catalogue, as handlers get them: loaded when asked for, and kept warm."""
 
+from datetime import timedelta
 from pathlib import Path
 from threading import Thread
 from typing import Final, cast
@@ -17,7 +18,9 @@ from callsheet.runner.device_memory import DeviceMemory
 from callsheet.runner.diffusion import DiffusionEngine, import_libraries
 from callsheet.runner.failures import is_out_of_memory
 from callsheet.runner.rendering import Mode
+from callsheet.runner.shape_warm_up import prepare_models
 from callsheet.runner.tiny.folders import folder_of
+from callsheet.runner.tuning import Tuning
 from callsheet.runner.warm_models import Resident, Warm, WarmLimits, WarmModels
 from callsheet.runtime.model_inventory import inventory_item
 from callsheet.runtime.models import Catalogue, Model, ModelUnfit, UnknownModel
@@ -47,11 +50,13 @@ class Pipelines:
         most_host_bytes: int,
         most_device_bytes: int | None = None,
         host_bytes: int | None = None,
+        tuning: Tuning | None = None,
     ) -> None:
         """*most_host_bytes* bounds the weights in the host's memory: warm, or put aside there.
 
         *most_device_bytes* bounds those on a device with its own; None: seven tenths of it.
         *host_bytes* is what the process may take of the host's memory; None: all there is.
+        *tuning* is how models run on the device; None: as they do on every device.
         """
         self._catalogue = catalogue
         self._device = device
@@ -60,6 +65,7 @@ class Pipelines:
         self._most_host_bytes = most_host_bytes
         self._most_device_bytes = most_device_bytes
         self._host_bytes = host_bytes or psutil.virtual_memory().total
+        self._tuning = tuning or Tuning()
         self._import: Thread | None = None
         self._engine: DiffusionEngine | None = None
         self._memory: DeviceMemory | None = None
@@ -68,14 +74,27 @@ class Pipelines:
         self._agreement: PromptAgreement | None = None
         self._has_no_agreement = catalogue.agreement is None
 
-    def warm_up(self) -> None:
+    def warm_up(self, *, limit: timedelta = timedelta(0)) -> None:
         """Begin to import what loading needs: seconds that the first attempt then need not wait.
 
         In a thread of its own, so that attempts without a pipeline run at once. What goes wrong is
         told to the attempt that needs a pipeline.
+
+        With a tuning that a device may refuse, or that compiles, it is waited for; raises
+        TuningRefused. No shape is begun to be compiled after the limit.
         """
         self._import = Thread(target=_imported_early, name="import", daemon=True)
         self._import.start()
+        if not (self._tuning.must_be_tried or self._tuning.compiler):
+            return
+        try:
+            warm, _, _ = self._ready()
+        except HandlerFailure as error:
+            _log.warning("engine_unavailable", reason=error.message)
+            return
+        if self._tuning.compiler:
+            models = [model for model in self._catalogue.models.values() if model.compile_shapes]
+            prepare_models(models, warm, limit=limit)
 
     def get(self, name: str, *, mode: Mode | None = None) -> AdmittedPipeline:
         """Return the pipeline of a model of the catalogue, as TaskContext.pipeline says."""
@@ -132,7 +151,7 @@ class Pipelines:
             # Never two threads in one import: they may see modules half made.
             self._import.join()
         if self._warm is None or self._memory is None or self._admission is None:
-            engine = self._engine = DiffusionEngine(self._device)
+            engine = self._engine = DiffusionEngine(self._device, tuning=self._tuning)
             self._memory = DeviceMemory(engine, host_bytes=self._host_bytes)
             self._admission = Admission(self._memory, dtype=engine.dtype)
             self._warm = WarmModels(
@@ -181,7 +200,8 @@ class Pipelines:
                 raise
             _log.warning("model_not_loaded", model=model.name, error=repr(error))
             raise _unusable(model, error) from error
-        _log.info("model_loaded", model=model.name, device=engine.device, dtype=engine.dtype)
+        dtype = model.dtype or engine.dtype
+        _log.info("model_loaded", model=model.name, device=engine.device, dtype=dtype)
         return pipeline
 
 

@@ -25,6 +25,11 @@ def check_request(request: RenderRequest, model: Model, use: Use) -> None:
         _check_inputs(request, item, model)
 
 
+def takes_image(mode: Mode) -> bool:
+    """Tell whether a mode works on an image of each item."""
+    return mode in _FROM_IMAGE
+
+
 def refused(message: str) -> HandlerFailure:
     """Return what says that a request cannot be used."""
     return HandlerFailure(FAILURE_REASON_INVALID_INPUT, message)
@@ -56,7 +61,7 @@ def _check_words(item: RenderItem, model: Model, use: Use) -> None:
 
 
 def _check_inputs(request: RenderRequest, item: RenderItem, model: Model) -> None:
-    if request.mode in _FROM_IMAGE and item.image is None:
+    if takes_image(request.mode) and item.image is None:
         raise refused(f"{request.mode} by model {model.name} needs an image")
     if request.mode is Mode.INPAINT and item.mask is None:
         raise refused(f"{request.mode} by model {model.name} needs a mask")

@@ -126,6 +126,8 @@ class RenderRequest:
     reproducibility: Reproducibility = Reproducibility.BALANCED
     most_at_once: int = 0
     """How many items share a forward pass at the most, to need less memory; 0: all that can."""
+    frames_at_once: int = 0
+    """How many frames are decoded at once, to need less memory; 0: as many as the model's own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +151,8 @@ class Rendered:
     """Of sound, in samples a second; 0: there is none."""
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     """The libraries that rendered, by name."""
+    tuning: Mapping[str, str] = field(default_factory=dict[str, str])
+    """How the model ran on the device: number format, attention, and what else shows in bits."""
 
     @property
     def bucket(self) -> int:

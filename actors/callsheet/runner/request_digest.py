@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from callsheet.runner.rendering import RenderItem, RenderRequest
@@ -29,6 +29,8 @@ class Ground:
     dtype: str
     versions: Mapping[str, str]
     """The libraries."""
+    tuning: Mapping[str, str] = field(default_factory=dict[str, str])
+    """How the model runs on the device."""
 
 
 def digest_of(request: RenderRequest, ground: Ground) -> str:
@@ -67,6 +69,7 @@ def digest_of(request: RenderRequest, ground: Ground) -> str:
         "device": ground.device,
         "dtype": ground.dtype,
         "versions": dict(ground.versions),
+        "tuning": dict(ground.tuning),
     }
     # A configuration may hold arrays and the like: as text they tell the same.
     content = json.dumps(told, sort_keys=True, default=repr)

@@ -1,5 +1,6 @@
 """A loaded voice: the LoadedPipeline of the family that reads texts aloud, and takes no steps."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from callsheet.runner.diffusers_pipeline import Place
@@ -62,6 +63,9 @@ class SpeechPipeline:
     def economise(self, economies: frozenset[Economy]) -> None:
         """Do nothing, as it has no economies."""
 
+    def prepare(self, *, check: Callable[[], None], is_time: Callable[[], bool]) -> None:
+        """Do nothing: no block of it is repeated often enough to be compiled."""
+
     def to_device(self) -> None:
         """Bring the weights to the device."""
         to_device([self._voice], torch=self._place.torch, device=self._place.device)
@@ -88,6 +92,7 @@ class SpeechPipeline:
             scheduler="",
             sample_rate=int(self._voice.config.sampling_rate),
             versions=self._place.versions,
+            tuning={"dtype": str(self._voice.dtype).removeprefix("torch.")},
         )
 
     def _check(self, request: RenderRequest) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from callsheet.runner.untyped import Untyped
 
@@ -24,7 +24,8 @@ class StopGate:
 
     def __init__(self) -> None:
         self._check: Callable[[], None] = _open
-        self._known: WeakSet[Untyped] = WeakSet()
+        #: What takes the question away again, by block.
+        self._known: WeakKeyDictionary[Untyped, Untyped] = WeakKeyDictionary()
 
     @contextmanager
     def guarding(self, check: Callable[[], None]) -> Generator[None]:
@@ -43,10 +44,15 @@ class StopGate:
                     for block in blocks:
                         self._put_before(block)
 
+    def take_out_of(self, blocks: Iterable[Untyped]) -> None:
+        """Take the question away from these blocks, where it is before them."""
+        for block in blocks:
+            if (hook := self._known.pop(block, None)) is not None:
+                hook.remove()
+
     def _put_before(self, block: Untyped) -> None:
         if block not in self._known and len([*block.children()]) >= _LEAST_PARTS:
-            self._known.add(block)
-            block.register_forward_pre_hook(self._ask)
+            self._known[block] = block.register_forward_pre_hook(self._ask)
 
     def _ask(self, *_: Untyped) -> None:
         self._check()

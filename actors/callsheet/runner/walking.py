@@ -72,17 +72,32 @@ class Walker:
         pace: Pace,
         *,
         walks: Sequence[tuple[int, ...]],
+        kept: RenderState | None = None,
     ) -> None:
-        """*walks* says which items each call carries."""
+        """*walks* says which items each call carries.
+
+        *kept* is how far a rendering was for which memory ran out: if it was of the very same, it
+        is gone on from.
+        """
         self._request = request
         self._controls = controls
         self._pace = pace
         self._walks = walks
+        self._kept = kept
         self._done: list[WalkState] = []
+        self._newest: RenderState | None = None
+
+    @property
+    def newest(self) -> RenderState | None:
+        """The newest state there is: that of the last checkpoint, or behind a walk's last step."""
+        return self._newest
 
     def rendered(self) -> tuple[RenderedItem, ...]:
         """Return what became of the items, in their order."""
         states = self._states()
+        if len(states) == len(self._walks) and states[-1].calls == states[-1].of:
+            # No step will tell it: none is left.
+            self._controls.on_step(*self._of_all(len(states) - 1, states[-1].of, states[-1].of))
         found: dict[int, RenderedItem] = {}
         for index, numbers in enumerate(self._walks):
             items = [self._request.items[number] for number in numbers]
@@ -91,7 +106,9 @@ class Walker:
         return tuple(found[number] for number in sorted(found))
 
     def _states(self) -> Sequence[WalkState]:
-        """Return how far the walks were when an attempt before this one ended."""
+        """Return how far the walks were when memory ran out, or when an earlier attempt ended."""
+        if self._kept is not None and self._kept.digest == self._pace.digest:
+            return self._kept.walks
         slot = self._controls.checkpoints
         content = slot.load() if slot is not None else None
         if slot is None or content is None:
@@ -130,7 +147,7 @@ class Walker:
             state=state,
         )
         if state is not None and state.calls == state.of:
-            self._done.append(state)
+            self._note(state)
         with controller.following():
             output = pace.pipeline(
                 **self._arguments(items),
@@ -159,14 +176,20 @@ class Walker:
         done, of = self._of_all(index, step.call, step.of)
         self._preview(step, done, of)
         slot = controls.checkpoints
-        if slot is not None:
-            before = tuple(self._done)
-            if is_done and index + 1 < len(self._walks):
-                self._done.append(state_now())
-            if slot.is_due():
-                state = RenderState(self._pace.digest, (*before, state_now()))
+        is_due = slot is not None and slot.is_due()
+        if is_done or is_due:
+            state = self._note(state_now())
+            if slot is not None and is_due:
                 slot.save(encode_state(state), step=done, of=of)
         controls.on_step(done, of)
+
+    def _note(self, walk: WalkState) -> RenderState:
+        """Return the state that the walks are in now, and keep it as the newest."""
+        self._newest = RenderState(self._pace.digest, (*self._done, walk))
+        if walk.calls == walk.of:
+            # Of the last walk too: its latents are still to be decoded, which takes most memory.
+            self._done.append(walk)
+        return self._newest
 
     def _preview(self, step: Step, done: int, of: int) -> None:
         sink, previewer = self._controls.previews, self._pace.previewer

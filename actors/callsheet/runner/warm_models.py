@@ -52,6 +52,13 @@ class Resident(Warm, Protocol):
         """Do these in the renderings from now on, and no others."""
         ...
 
+    def prepare(self, *, check: Callable[[], None], is_time: Callable[[], bool]) -> None:
+        """Do what its first rendering would wait for, where it is used, as far as there is time.
+
+        Raises what *check* does.
+        """
+        ...
+
     def to_device(self) -> None:
         """Bring the weights to where they are used; raises when there is no room for all."""
         ...
@@ -154,6 +161,15 @@ class WarmModels:
         """Give memory back that nothing uses any more."""
         with self._lock:
             self._give_back()
+
+    def weigh(self, model: Model) -> int:
+        """Return what the weights of a model will take; 0: it is unknown."""
+        return self._weigh(model)
+
+    @property
+    def most_bytes(self) -> int:
+        """What the weights may take where they are used."""
+        return self._limits.most_bytes
 
     def names(self) -> Iterator[str]:
         """Yield the names of the warm models, the least recently used first."""

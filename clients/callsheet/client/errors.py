@@ -89,7 +89,7 @@ class CallError(CallsheetError):
         self.metadata: Mapping[str, str] = MappingProxyType(dict(metadata))
         #: How long the server asks to wait before another try. None: it did not say.
         self.retry_delay = retry_delay
-        #: The fields at fault; of an InvalidArgument only.
+        #: The fields at fault: of an InvalidArgument, or what asks for more memory than there is.
         self.violations = tuple(violations)
 
 
@@ -128,7 +128,7 @@ class AlreadyExists(CallError):
 
 
 class FailedPrecondition(CallError):
-    """The task's state does not allow the command."""
+    """The task's state does not allow the command, or no worker has the memory for a submission."""
 
     code = StatusCode.FAILED_PRECONDITION
 

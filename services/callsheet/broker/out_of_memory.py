@@ -48,7 +48,7 @@ class LeftToOthers:
 
 def is_left_to_others(task: Task, *, worker: str, workers: Sequence[Worker], now: datetime) -> bool:
     """Whether a worker leaves a ready task to others; *workers* are the live ones."""
-    if not _ran_out_of_memory(task) or now >= (task.ready_time or task.update_time) + PATIENCE:
+    if not _ran_out_of_memory(task):
         return False
     takers = [
         Taker(each.id, device_memory(each))
@@ -58,12 +58,17 @@ def is_left_to_others(task: Task, *, worker: str, workers: Sequence[Worker], now
     mine = next((each.memory for each in takers if each.id == worker), None)
     others = [each for each in takers if each.id not in (worker, task.worker)]
     needed = task.ended_attempts[-1].failure.memory_needed_bytes
+    if mine is not None and mine < needed and any(_has(each, needed) for each in others):
+        # It would fail here again: those that can run it are waited for, however busy they are.
+        return True
+    if now >= (task.ready_time or task.update_time) + PATIENCE:
+        return False
     if worker == task.worker:
-        return any(_may_do(each, as_much_as=mine, needed=needed) for each in others)
+        return any(each.memory is None or _has(each, max(needed, mine or 0)) for each in others)
     before = next((each.memory for each in takers if each.id == task.worker), None)
     if mine is None or (before is not None and mine > before and mine >= needed):
         return False
-    return any(each.memory is not None and each.memory > mine for each in others)
+    return any(_has(each, mine + 1) for each in others)
 
 
 def _ran_out_of_memory(task: Task) -> bool:
@@ -76,6 +81,6 @@ def _ran_out_of_memory(task: Task) -> bool:
     )
 
 
-def _may_do(taker: Taker, *, as_much_as: int | None, needed: int) -> bool:
-    """Whether it has as much memory as the worker that failed, for all that is known."""
-    return taker.memory is None or (taker.memory >= (as_much_as or 0) and taker.memory >= needed)
+def _has(taker: Taker, memory: int) -> bool:
+    """Whether it is known to have so much."""
+    return taker.memory is not None and taker.memory >= memory

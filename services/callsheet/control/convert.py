@@ -14,6 +14,7 @@ from callsheet.ledger.delivery_model import STATE_FROM_PROTO as DELIVERY_STATE_F
 from callsheet.ledger.delivery_model import STATE_TO_PROTO as DELIVERY_STATE_TO_PROTO
 from callsheet.ledger.delivery_model import DeliveryRecord
 from callsheet.ledger.delivery_overview import DeliveryFilter
+from callsheet.ledger.errors import LedgerError
 from callsheet.ledger.instants import microseconds
 from callsheet.ledger.listing import TaskFilter
 from callsheet.ledger.messages import (
@@ -63,7 +64,11 @@ _WAIT_REASONS: Final[Mapping[WaitReason, task_pb2.WaitReason.ValueType]] = {
 
 
 def to_command(
-    request: SubmitTaskRequest, *, trace_parent: str, reuse: ReuseWish | None = None
+    request: SubmitTaskRequest,
+    *,
+    trace_parent: str,
+    reuse: ReuseWish | None = None,
+    unfit: LedgerError | None = None,
 ) -> SubmitCommand:
     """Return the wish that a checked request expresses."""
     return SubmitCommand(
@@ -83,6 +88,7 @@ def to_command(
         metadata=dict(request.metadata) if request.metadata else NOTHING,
         trace_parent=trace_parent,
         reuse=reuse,
+        unfit=unfit,
     )
 
 

@@ -26,7 +26,7 @@ DETAILS_KEY: Final = "grpc-status-details-bin"
 _MOST_BYTES: Final = 3072
 _MOST_VIOLATIONS: Final = 32
 _LONGEST_PATH: Final = 128
-_LONGEST_DESCRIPTION: Final = 160
+_LONGEST_DESCRIPTION: Final = 240
 _LONGEST_VALUE: Final = 256
 _LONGEST_MESSAGE: Final = 320
 
@@ -65,6 +65,7 @@ MEANINGS: Final[Mapping[type[Refused], Meaning]] = MappingProxyType(
         errors.WorkerNotFound: Meaning(_C.NOT_FOUND, "WORKER_NOT_FOUND"),
         errors.InvalidField: Meaning(_C.INVALID_ARGUMENT, "FIELD_INVALID"),
         errors.ModelUnknown: Meaning(_C.INVALID_ARGUMENT, "MODEL_NOT_FOUND"),
+        errors.MemoryInsufficient: Meaning(_C.FAILED_PRECONDITION, "MEMORY_INSUFFICIENT"),
         errors.RequestIdReused: Meaning(_C.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
         errors.IllegalTransition: Meaning(_C.FAILED_PRECONDITION, "ILLEGAL_TRANSITION"),
         errors.LeaseLost: Meaning(_C.ABORTED, "LEASE_LOST"),
@@ -163,6 +164,8 @@ def _violations(refusal: Refused) -> Sequence[FieldViolation]:
             found = violations
         case errors.ModelUnknown(field=field, problem=problem):
             found = ((field, problem),)
+        case errors.MemoryInsufficient(fields=fields, problem=problem):
+            found = tuple((field, problem) for field in fields)
         case errors.PageTokenInvalid():
             found = (("page_token", str(refusal)),)
         case errors.SequenceAhead():

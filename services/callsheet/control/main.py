@@ -19,9 +19,11 @@ from callsheet.control.calls import Calls, ServicePlan
 from callsheet.control.digests import SpecDigests
 from callsheet.control.health import Health
 from callsheet.control.hub import Hub
+from callsheet.control.memory_check import MemoryCheck
 from callsheet.control.operations_service import OperationsService
 from callsheet.control.pulse import Pulse
 from callsheet.control.server import AddressTaken, Server
+from callsheet.control.submissions import Submissions
 from callsheet.control.task_service import LIMITS, TaskService
 from callsheet.control.validation import Validation
 from callsheet.control.watching import Watching
@@ -31,6 +33,7 @@ from callsheet.ledger.credentials import Credentials
 from callsheet.ledger.delivery_overview import DeliveryOverview
 from callsheet.ledger.errors import LedgerUnavailable
 from callsheet.ledger.kept_deliveries import KeptDeliveries
+from callsheet.ledger.known_workers import KnownWorkers
 from callsheet.ledger.ledger import Ledger
 from callsheet.ledger.log_readers import LogReaders
 from callsheet.ledger.model import NO_TIME
@@ -187,9 +190,12 @@ def _plans(
     validation = Validation(catalog, models, callbacks)
     watching = Watching(ledger, hub, pulse)
     watching_many = WatchingMany(ledger, cell.log, hub, pulse)
-    digests = SpecDigests(catalog, models)
+    memory_check = MemoryCheck(
+        catalog, models, KnownWorkers(cell.registry), cache_dir=settings.cache_dir
+    )
+    submissions = Submissions(ledger, validation, SpecDigests(catalog, models), memory_check)
     tasks = TaskService(
-        ledger, overview, validation, watching, watching_many, pulse=pulse, digests=digests
+        ledger, overview, validation, watching, watching_many, pulse=pulse, submissions=submissions
     )
     deliveries = DeliveryOverview(cell.store, KeptDeliveries(cell.connection, cell.keys))
     operations = OperationsService(

@@ -7,6 +7,7 @@ from typing import Final
 from callsheet.control.convert import OUTCOMES, to_command, write_accepted
 from callsheet.control.digests import SpecDigests
 from callsheet.control.errors import to_refusal
+from callsheet.control.memory_check import MemoryCheck
 from callsheet.control.validation import Validation
 from callsheet.ledger.acceptance import Accepted, SubmitCommand
 from callsheet.ledger.access import Principal
@@ -25,10 +26,29 @@ Outcome = list[Accepted | LedgerError] | LedgerError
 class Submissions:
     """Accepts batches, chunk by chunk, in order."""
 
-    def __init__(self, ledger: Ledger, validation: Validation, digests: SpecDigests) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        validation: Validation,
+        digests: SpecDigests,
+        memory_check: MemoryCheck,
+    ) -> None:
         self._ledger = ledger
         self._validation = validation
         self._digests = digests
+        self._memory_check = memory_check
+
+    async def command(
+        self, request: SubmitTaskRequest, principal: Principal, *, trace_parent: str
+    ) -> SubmitCommand:
+        """Return the wish that a request expresses; raises as Validation.check_submission does."""
+        self._validation.check_submission(request, principal)
+        return to_command(
+            request,
+            trace_parent=trace_parent,
+            reuse=self._digests.wish(request),
+            unfit=await self._memory_check.refusal(request),
+        )
 
     async def accept(
         self, principal: Principal, requests: Sequence[SubmitTaskRequest], *, trace_parent: str
@@ -42,7 +62,7 @@ class Submissions:
         async with asyncio.TaskGroup() as group:
             for start in range(0, len(requests), CHUNK):
                 checked = [
-                    self._command(request, principal, trace_parent)
+                    await self._checked(request, principal, trace_parent)
                     for request in requests[start : start + CHUNK]
                 ]
                 outcomes.append(group.create_task(self._accept(principal, checked)))
@@ -62,15 +82,13 @@ class Submissions:
             return refusal
         return [next(answers) if isinstance(item, SubmitCommand) else item for item in checked]
 
-    def _command(
+    async def _checked(
         self, request: SubmitTaskRequest, principal: Principal, trace_parent: str
     ) -> SubmitCommand | LedgerError:
         try:
-            self._validation.check_submission(request, principal)
+            return await self.command(request, principal, trace_parent=trace_parent)
         except LedgerError as refusal:
             return refusal
-        reuse = self._digests.wish(request)
-        return to_command(request, trace_parent=trace_parent, reuse=reuse)
 
 
 def _answers(outcomes: Sequence[Outcome], count: int) -> list[Accepted | LedgerError]:

@@ -11,11 +11,9 @@ from callsheet.control.convert import (
     OUTCOMES,
     fact_to_proto,
     task_to_proto,
-    to_command,
     to_filter,
     to_watch_filter,
 )
-from callsheet.control.digests import SpecDigests
 from callsheet.control.pulse import Pulse
 from callsheet.control.submissions import Submissions
 from callsheet.control.validation import Validation
@@ -73,7 +71,7 @@ class TaskService:
         watching_many: WatchingMany,
         *,
         pulse: Pulse,
-        digests: SpecDigests,
+        submissions: Submissions,
     ) -> None:
         self._ledger = ledger
         self._overview = overview
@@ -81,14 +79,13 @@ class TaskService:
         self._watching = watching
         self._watching_many = watching_many
         self._pulse = pulse
-        self._digests = digests
-        self._submissions = Submissions(ledger, validation, digests)
+        self._submissions = submissions
 
     async def SubmitTask(self, request: SubmitTaskRequest, call: Call) -> SubmitTaskResponse:
         """Accept a task."""
-        self._validation.check_submission(request, call.principal)
-        reuse = self._digests.wish(request)
-        command = to_command(request, trace_parent=call.trace_parent, reuse=reuse)
+        command = await self._submissions.command(
+            request, call.principal, trace_parent=call.trace_parent
+        )
         task, outcome = await self._ledger.accept(call.principal, command)
         return SubmitTaskResponse(task=self._shown(task), outcome=OUTCOMES[outcome])
 

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from callsheet.embedded.key_commands import CommandRefused
@@ -40,7 +41,7 @@ def models_command(settings: Settings, asked: argparse.Namespace) -> int:
     if asked.action in {"build-tiny", "warm"}:
         _become_runner(asked)
     try:
-        catalogue = load_catalogue(settings.models_file)
+        catalogue = _as_served(load_catalogue(settings.models_file), settings)
     except CatalogueInvalid as error:
         print(f"callsheetd: CALLSHEET_MODELS: {error}", file=sys.stderr)
         return EXIT_SETTINGS_REFUSED
@@ -85,6 +86,7 @@ def _listed(item: InventoryItem, catalogue: Catalogue, *, dtype: str | None) -> 
     if isinstance(entry, Model):
         listed["modes"] = sorted(mode.value for mode in entry.modes)
         listed["default_of"] = _default_of(entry, catalogue)
+        listed["compile"] = [str(shape) for shape in entry.compile_shapes]
         if files is not None and files.is_whole:
             need = _need(entry, files, dtype=dtype)
             listed["need"] = {
@@ -175,6 +177,17 @@ def _need(model: Model, files: ModelFiles, *, dtype: str | None) -> Estimate:
 
 def _dtype(model: Model, dtype: str | None) -> str:
     return dtype or model.dtype or _DTYPE
+
+
+def _as_served(catalogue: Catalogue, settings: Settings) -> Catalogue:
+    """Return the catalogue with the number format of devices in the models that name none."""
+    if settings.dtype == "auto":
+        return catalogue
+    models = {
+        name: model if model.dtype else replace(model, dtype=settings.dtype)
+        for name, model in catalogue.models.items()
+    }
+    return replace(catalogue, models=models)
 
 
 def _default_of(model: Model, catalogue: Catalogue) -> list[str]:

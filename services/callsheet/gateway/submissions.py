@@ -9,7 +9,12 @@ from google.protobuf.message import Message
 from starlette.requests import Request
 
 from callsheet.client import AsyncTaskClient, AsyncTaskHandle
-from callsheet.client.errors import InvalidArgument, Violation
+from callsheet.client.errors import (
+    CallError,
+    FailedPrecondition,
+    InvalidArgument,
+    Violation,
+)
 from callsheet.client.submission import CALLBACK_EVENTS, REUSE_MODES, SubmitOptions
 from callsheet.client.task_types import TaskType
 from callsheet.gateway.bodies import Fields
@@ -90,7 +95,7 @@ async def submit(
     message = to_message(wish.task_type.input_class, wish.task_data, path=wish.path)
     try:
         handle = await client.submit(message, trace_parent=trace_of(request), **wish.options)
-    except InvalidArgument as error:
+    except (InvalidArgument, FailedPrecondition) as error:
         raise in_words_of(error, wish.task_type.name, root=wish.path) from None
     await quota.used(handle.task.project, message.SerializeToString())
     return handle
@@ -109,7 +114,7 @@ def accepted_specs(request: Message, response: Message) -> Iterator[tuple[str, M
             return
 
 
-def in_words_of(error: InvalidArgument, task_type: str, *, root: str) -> Refused:
+def in_words_of(error: CallError, task_type: str, *, root: str) -> Refused:
     """Return the refusal with the fields of the request in place of the contract's."""
     refused = refused_of(error)
     # An input that is the whole body has its fields at the top.

@@ -61,6 +61,8 @@ class SubmitCommand(NamedTuple):
     trace_parent: str = ""
     #: None: the task is made, and its output offered to nobody.
     reuse: ReuseWish | None = None
+    #: Why no task is made of it; one that is there already answers it all the same.
+    unfit: LedgerError | None = None
 
 
 class Prepared(NamedTuple):
@@ -70,6 +72,7 @@ class Prepared(NamedTuple):
     request_id: str
     commit: Commit
     reuse: ReuseWish | None = None
+    unfit: LedgerError | None = None
 
 
 class Accepted(NamedTuple):

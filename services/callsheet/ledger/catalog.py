@@ -8,7 +8,9 @@ from types import MappingProxyType
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from msgspec import Struct
+from msgspec.structs import replace
 
+from callsheet.ledger.errors import QueueNotFound
 from callsheet.ledger.model import Backoff
 from callsheet.tasks.v1 import options_pb2
 from callsheet.v1.task_spec_pb2 import TaskSpec
@@ -62,6 +64,22 @@ def task_types() -> Mapping[str, TaskType]:
 def queues() -> Mapping[str, ResourceClass]:
     """Return every queue by name, with the one resource class of its task types."""
     return MappingProxyType({kind.queue: kind.resource_class for kind in task_types().values()})
+
+
+def with_waits(waits: Mapping[str, tuple[timedelta, ...]]) -> Mapping[str, TaskType]:
+    """Return every task type by name, those of the named queues with other waits between attempts.
+
+    Raises QueueNotFound.
+    """
+    for queue in waits:
+        if queue not in queues():
+            raise QueueNotFound(queue)
+    return MappingProxyType(
+        {
+            name: replace(kind, backoff=replace(kind.backoff, waits=waits.get(kind.queue, ())))
+            for name, kind in task_types().items()
+        }
+    )
 
 
 def _arms() -> list[FieldDescriptor]:

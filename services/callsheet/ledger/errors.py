@@ -15,6 +15,7 @@ LedgerError
 ├── WorkerNotFound         no live worker of that id
 ├── InvalidField           a field breaks a rule that the contract's text states
 ├── ModelUnknown           the input names a model that is not in the catalogue
+├── MemoryInsufficient     no device of a live worker has the memory for it
 ├── RequestIdReused        the request_id made another task
 ├── IllegalTransition      the task's state does not allow the command
 ├── LeaseLost              the attempt is not the task's running one
@@ -151,6 +152,37 @@ class ModelUnknown(LedgerError):
     def problem(self) -> str:
         """What is wrong with the field, in words."""
         return f"there is no {self.what} {self.model!r}; known are {', '.join(self.known)}"
+
+
+class MemoryInsufficient(LedgerError):
+    """No device of a live worker has the memory for what is asked of a model.
+
+    *fields* are the paths of those that ask for too much, *asked* is that in words, *needed* and
+    *most* are amounts of memory, and *fitting* is what would fit; empty: nothing does.
+    """
+
+    def __init__(
+        self,
+        *,
+        fields: tuple[str, ...],
+        model: str,
+        asked: str,
+        needed: str,
+        most: str,
+        fitting: str = "",
+    ) -> None:
+        self.fields, self.model, self.asked = fields, model, asked
+        self.needed, self.most, self.fitting = needed, most, fitting
+        super().__init__(f"{fields[0]}: {self.problem}")
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with each of the fields, in words."""
+        fits = f"{self.fitting} would fit" if self.fitting else "nothing it makes would fit"
+        return (
+            f"model {self.model} needs {self.needed} at the least for {self.asked}, and no worker's"
+            f" device has more than {self.most}; {fits}"
+        )
 
 
 class RequestIdReused(LedgerError):

@@ -8,10 +8,17 @@ from typing import Final
 from msgspec.structs import replace
 
 from callsheet.ledger import machine
-from callsheet.ledger.acceptance import Accepted, Prepared, ReuseWish, SubmitCommand, accepted
+from callsheet.ledger.acceptance import (
+    Accepted,
+    Prepared,
+    ReuseWish,
+    SubmitCommand,
+    accepted,
+    repeated,
+)
 from callsheet.ledger.access import Principal, Role
 from callsheet.ledger.catalog import TaskType
-from callsheet.ledger.codec import project_of
+from callsheet.ledger.codec import decode_task, project_of
 from callsheet.ledger.errors import (
     LedgerError,
     LedgerFull,
@@ -227,7 +234,8 @@ class Ledger:
             trace_parent=command.trace_parent,
             reuse=_terms(command.reuse, kind),
         )
-        return self._commit(submission, command.request_id, command.reuse)
+        prepared = self._commit(submission, command.request_id, command.reuse)
+        return prepared._replace(unfit=command.unfit)
 
     def _commit(
         self, submission: Submission, request_id: str, wish: ReuseWish | None = None
@@ -242,23 +250,38 @@ class Ledger:
     async def _accept(
         self, prepared: Sequence[Prepared | LedgerError]
     ) -> list[Accepted | LedgerError]:
-        plain: list[Prepared] = []
-        wishing: list[Prepared] = []
-        for item in prepared:
-            if isinstance(item, Prepared):
-                (plain if item.reuse is None else wishing).append(item)
+        asked = [item for item in prepared if isinstance(item, Prepared)]
+        wishing = [item for item in asked if item.reuse is not None]
+        plain = [item for item in asked if item.reuse is None and item.unfit is None]
+        unfit = [item for item in asked if item.reuse is None and item.unfit is not None]
         commits = [item.commit for item in plain]
         settled = iter(await self._writer.store.commit(commits) if commits else ())
         reused = iter(await self._reuse.submit(wishing) if wishing else ())
+        before = iter(await self._made_before(unfit) if unfit else ())
         answers: list[Accepted | LedgerError] = []
         for item in prepared:
             if isinstance(item, LedgerError):
                 answers.append(item)
-            elif item.reuse is None:
-                answers.append(accepted(item, next(settled)))
-            else:
+            elif item.reuse is not None:
                 answers.append(next(reused))
+            elif item.unfit is not None:
+                answers.append(next(before))
+            else:
+                answers.append(accepted(item, next(settled)))
         return answers
+
+    async def _made_before(self, unfit: Sequence[Prepared]) -> list[Accepted | LedgerError]:
+        """Answer each with the task that its request made, or with why none is made of it."""
+        ids = [item.task.id for item in unfit if item.request_id]
+        stored = await self._writer.store.read(ids) if ids else []
+        tasks = {each.task_id: decode_task(each) for each in stored if each is not None}
+        return [_repeated_or_refused(item, tasks.get(item.task.id)) for item in unfit]
+
+
+def _repeated_or_refused(prepared: Prepared, task: Task | None) -> Accepted | LedgerError:
+    if task is not None:
+        return repeated(prepared, task)
+    return prepared.unfit or TaskNotFound(prepared.task.id)
 
 
 def _terms(wish: ReuseWish | None, kind: TaskType) -> ReuseTerms | None:

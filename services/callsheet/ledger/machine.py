@@ -140,15 +140,25 @@ def succeed(
 
 
 def fail(
-    task: Task, *, attempt: int, failure: Failure, backoff: Backoff, jitter: float
+    task: Task,
+    *,
+    attempt: int,
+    failure: Failure,
+    backoff: Backoff,
+    jitter: float,
+    is_hopeless: bool = False,
 ) -> AttemptFailed | TaskFailed | TaskCancelled:
-    """Decide what follows a failed attempt; *jitter* is a random number in [0, 1)."""
+    """Decide what follows a failed attempt; *jitter* is a random number in [0, 1).
+
+    It *is_hopeless* when no worker there is could do better.
+    """
     _fence(task, attempt)
     if task.cancel_requested:
         return TaskCancelled(task.cancel_reason)
     strategy = RETRY[failure.reason]
     failures = task.failures + 1
-    if not strategy.retryable or failures >= min(task.submission.max_attempts, strategy.attempts):
+    most = min(task.submission.max_attempts, strategy.attempts)
+    if is_hopeless or not strategy.retryable or failures >= most:
         return TaskFailed(attempt, replace(_verdict(task, failure), retry_delay=None))
     delay = strategy.delay_factor * _delay(backoff, failures=failures, jitter=jitter)
     return AttemptFailed(attempt, replace(failure, retryable=True, retry_delay=delay))
@@ -314,10 +324,13 @@ def _fence(task: Task, attempt: int) -> None:
 
 
 def _delay(backoff: Backoff, *, failures: int, jitter: float) -> timedelta:
-    """Return the wait before the next attempt: exponential, spread by a fifth either way."""
-    # Capped before it grows: 2.0 ** 2000 overflows.
-    growth = backoff.multiplier ** min(failures - 1, 64)
-    wait = min(backoff.initial.total_seconds() * growth, backoff.maximum.total_seconds())
+    """Return the wait before the next attempt, spread by a fifth either way."""
+    if backoff.waits:
+        wait = backoff.waits[min(failures, len(backoff.waits)) - 1].total_seconds()
+    else:
+        # Capped before it grows: 2.0 ** 2000 overflows.
+        growth = backoff.multiplier ** min(failures - 1, 64)
+        wait = min(backoff.initial.total_seconds() * growth, backoff.maximum.total_seconds())
     return timedelta(seconds=wait * (0.8 + 0.4 * jitter))
 
 

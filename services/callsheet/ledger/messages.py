@@ -72,6 +72,7 @@ def failure_to_proto(failure: Failure) -> task_pb2.Failure:
         reason=REASON_TO_PROTO[failure.reason],
         message=failure.message,
         retryable=failure.retryable,
+        memory_needed_bytes=failure.memory_needed_bytes,
     )
     if failure.retry_delay is not None:
         message.retry_delay.FromTimedelta(failure.retry_delay)
@@ -82,7 +83,8 @@ def failure_from_proto(message: task_pb2.Failure) -> Failure:
     """Return the ledger's form; a reason from the future is INTERNAL."""
     delay = message.retry_delay.ToTimedelta() if message.HasField("retry_delay") else None
     reason = REASON_FROM_PROTO.get(message.reason, FailureReason.INTERNAL)
-    return Failure(reason, message.message, message.retryable, delay)
+    needed = message.memory_needed_bytes
+    return Failure(reason, message.message, message.retryable, delay, needed)
 
 
 def callback_events_from_proto(message: task_pb2.Callback) -> tuple[CallbackEvent, ...]:

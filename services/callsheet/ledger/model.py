@@ -68,14 +68,20 @@ class Failure(Struct, frozen=True):
     message: str
     retryable: bool = False
     retry_delay: timedelta | None = None
+    #: What a device must have at the least, if the attempt's was known to have too little; else 0.
+    memory_needed_bytes: int = 0
 
 
 class Backoff(Struct, frozen=True):
-    """How long to wait between attempts: *initial*, times *multiplier*, up to *maximum*."""
+    """How long to wait between attempts: *initial*, times *multiplier*, up to *maximum*.
+
+    Or, if there are any, *waits* in their order, of which the last one repeats.
+    """
 
     initial: timedelta
     multiplier: float
     maximum: timedelta
+    waits: tuple[timedelta, ...] = ()
 
 
 class Usage(Struct, frozen=True):

@@ -129,12 +129,18 @@ class Reuse:
         self, waiting: dict[int, Wanted]
     ) -> dict[int, Accepted | LedgerError]:
         """Make the tasks: where many submit the same at once, some of them are made twice."""
-        made = [self._missed(each, held="", leaves_entry=True) for each in waiting.values()]
+        unfit = {
+            number: each.prepared.unfit
+            for number, each in waiting.items()
+            if each.prepared.unfit is not None
+        }
+        fit = {number: each for number, each in waiting.items() if number not in unfit}
+        made = [self._missed(each, held="", leaves_entry=True) for each in fit.values()]
         commits = [each.commit for each in made]
-        settled = await self._writer.store.commit(commits)
-        return {
+        settled = await self._writer.store.commit(commits) if commits else ()
+        return unfit | {
             number: accepted(each.prepared, answer)
-            for (number, each), answer in zip(waiting.items(), settled, strict=True)
+            for (number, each), answer in zip(fit.items(), settled, strict=True)
         }
 
     async def _look(self, wanted: Sequence[Wanted]) -> list[Found]:
@@ -165,6 +171,8 @@ class Reuse:
             return self._reused(wanted, equal)
         if equal is not None and wanted.wish.joins and _may_join(wanted, equal):
             return self._joined(wanted, equal)
+        if wanted.prepared.unfit is not None:
+            return wanted.prepared.unfit
         joinable = equal is not None and not equal.is_final
         return self._missed(wanted, held=found.held, leaves_entry=joinable)
 

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from callsheet.runtime.models import (
     TINY_RANDOM,
     AgreementModel,
     Catalogue,
+    CompileShape,
     ControlNet,
     Lora,
     Model,
@@ -40,6 +42,9 @@ _FRAMES: Final = frozenset({"frames", "frame_rate", "most_frames"})
 _SOUND: Final = frozenset({"duration_seconds", "most_duration_seconds", "sample_rate"})
 _LORA: Final = _SOURCE | {"family", "file", "least_weight", "most_weight"}
 _CONTROLNET: Final = _SOURCE | {"family"}
+#: More would be hours of compiling before a runner is ready.
+_MOST_SHAPES: Final = 16
+_MOST_ITEMS: Final = 64
 
 
 class _Origin(TypedDict):
@@ -202,7 +207,28 @@ def _model(name: str, table: TomlTable, *, folder: Path) -> Model:
         )
     except ModelUnfit as error:
         raise CatalogueInvalid(f"{table.place}.{error.field}: {error}") from error
-    return model
+    return replace(model, compile_shapes=tuple(_compile_shapes(table, model)))
+
+
+def _compile_shapes(table: TomlTable, model: Model) -> Iterable[CompileShape]:
+    known = {"items"}
+    if model.default_width:
+        known |= {"width", "height"}
+    if model.default_frames:
+        known |= {"frames"}
+    for shape in table.tables("compile", most=_MOST_SHAPES):
+        shape.refuse_others(known)
+        found = CompileShape(
+            width=_if(model.default_width, shape, "width", least=64, most=16_384),
+            height=_if(model.default_height, shape, "height", least=64, most=16_384),
+            frames=_if(model.default_frames, shape, "frames", least=1, most=10_000),
+            items=shape.whole("items", least=1, most=_MOST_ITEMS, default=1),
+        )
+        try:
+            model.check(width=found.width, height=found.height, frames=found.frames)
+        except ModelUnfit as error:
+            raise CatalogueInvalid(f"{shape.place}.{error.field}: {error}") from error
+        yield found
 
 
 def _keys_of(traits: Traits) -> frozenset[str]:
@@ -216,6 +242,8 @@ def _keys_of(traits: Traits) -> frozenset[str]:
             known |= {"vae_tiling"}
     if traits.frames:
         known |= _FRAMES
+    if traits.steps and (traits.width or traits.duration):
+        known |= {"compile"}
     if traits.medium is Medium.AUDIO:
         known |= _SOUND if traits.duration else {"sample_rate"}
     return known

@@ -79,6 +79,8 @@ class Traits:
     """How many times wider and higher the image gets."""
     decodes_tiles: bool = True
     """Whether pictures can be decoded in tiles."""
+    decodes_chunks: bool = False
+    """Whether a video, which is decoded at once, can be so a few frames at a time."""
     takes_loras: bool = False
     takes_controlnets: bool = False
 
@@ -197,6 +199,7 @@ FAMILIES: Final[Mapping[Family, Traits]] = MappingProxyType(
             frames=25,
             frame_rate=7,
             decodes_tiles=False,
+            decodes_chunks=True,
         ),
         Family.STABLE_AUDIO: Traits(
             medium=Medium.AUDIO,

@@ -9,7 +9,7 @@ doubt more.
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from math import ceil
 from types import MappingProxyType
@@ -19,6 +19,10 @@ from callsheet.runtime.families import Family, Medium, Mode
 from callsheet.runtime.model_files import DTYPE_BYTES
 from callsheet.runtime.models import Model
 
+#: Of a device's memory: for what its libraries take, and for what lies between tensors.
+RESERVE_BYTES: Final = 2**30
+#: How many frames of a video are decoded at once, where few are to be.
+FRAMES_OF_A_CHUNK: Final = 2
 _CHANNELS: Final = 3
 #: How much of a real model's numbers a built-in one holds: its layers are that much narrower.
 _SHARE_OF_TINY: Final = 1 / 8
@@ -64,6 +68,8 @@ class _Numbers:
     """From latents, of the frames that are decoded at once."""
     frames_at_once: int = 1
     """How many frames are decoded at once; 0: all of them."""
+    is_sliced: bool = False
+    """Whether its frames are a batch for the autoencoder: where it tiles, one comes at a time."""
 
 
 _TABLE: Final[Mapping[Family, _Numbers]] = MappingProxyType(
@@ -76,7 +82,7 @@ _TABLE: Final[Mapping[Family, _Numbers]] = MappingProxyType(
         Family.LTX: _Numbers(denoise=8, decode=64, frames_at_once=0),
         Family.WAN: _Numbers(denoise=100, decode=2900),
         Family.WAN_I2V: _Numbers(denoise=100, decode=2900),
-        Family.ANIMATEDIFF: _Numbers(denoise=300, decode=2200, frames_at_once=16),
+        Family.ANIMATEDIFF: _Numbers(denoise=300, decode=2200, frames_at_once=16, is_sliced=True),
         Family.SVD: _Numbers(denoise=300, decode=2200, frames_at_once=0),
         # Always its whole window, of which the request is cut.
         Family.STABLE_AUDIO: _Numbers(denoise=20, decode=600),
@@ -87,11 +93,20 @@ _TABLE: Final[Mapping[Family, _Numbers]] = MappingProxyType(
 )
 
 
-def peak_bytes(model: Model, shape: Shape, *, weight_bytes: int, dtype: str) -> Estimate:
+def peak_bytes(
+    model: Model,
+    shape: Shape,
+    *,
+    weight_bytes: int,
+    dtype: str,
+    in_tiles: bool = False,
+    in_chunks: bool = False,
+) -> Estimate:
     """Return what a model needs to make something of a shape.
 
     *weight_bytes* is what all its weights take in the format *dtype*, as ModelFiles says, with
-    those of a LoRA and a ControlNet. What a device's own libraries take is not in it.
+    those of a LoRA and a ControlNet. What a device's own libraries take is not in it. Pictures are
+    decoded *in_tiles*, and few frames of a video at once *in_chunks*, where the family can.
     """
     each = DTYPE_BYTES[dtype]
     numbers = _TABLE[model.family]
@@ -104,7 +119,13 @@ def peak_bytes(model: Model, shape: Shape, *, weight_bytes: int, dtype: str) -> 
         # The image that is edited goes through the steps beside the one that is drawn.
         seen = 2 if shape.mode is Mode.INSTRUCT else 1
         denoise = numbers.denoise * seen * pixels * shape.frames
-        working = max(denoise, _decoded_pixels(model, shape, numbers) * numbers.decode)
+        decoded = _decoded_pixels(
+            model,
+            shape,
+            in_tiles=model.vae_tiling or (in_tiles and model.traits.decodes_tiles),
+            at_once=_frames_at_once(model, shape, in_tiles=in_tiles, in_chunks=in_chunks),
+        )
+        working = max(denoise, decoded * numbers.decode)
         made = pixels * shape.frames * _CHANNELS
     share = _SHARE_OF_TINY if model.is_built_in else 1.0
     return Estimate(
@@ -128,13 +149,40 @@ def default_shape(model: Model) -> Shape:
     )
 
 
-def _decoded_pixels(model: Model, shape: Shape, numbers: _Numbers) -> int:
-    """Return how many pixels are decoded at once."""
+def least_bytes(
+    model: Model, shape: Shape, *, largest_part: int, dtype: str, is_exact: bool = False
+) -> int:
+    """Return what a device must have for one item of a shape, when all is done to need less.
+
+    One part of the model is there at a time, and *largest_part* is what the weights of the largest
+    take; pictures are decoded piece by piece, unless the result is to be exact to the last bit.
+    """
+    estimate = peak_bytes(
+        model,
+        replace(shape, batch=1),
+        weight_bytes=largest_part,
+        dtype=dtype,
+        in_tiles=not is_exact,
+        in_chunks=not is_exact,
+    )
+    return estimate.peak + RESERVE_BYTES
+
+
+def _decoded_pixels(model: Model, shape: Shape, *, in_tiles: bool, at_once: int) -> int:
+    """Return how many pixels are decoded at once, of so many frames."""
     pixels = shape.width * shape.height
-    if model.vae_tiling:
+    if in_tiles:
         # A tile is as large as the images that the family's autoencoder was trained on.
         pixels = min(pixels, (model.traits.width or 512) * (model.traits.height or 512))
-    return pixels * min(shape.frames, numbers.frames_at_once or shape.frames)
+    return pixels * at_once
+
+
+def _frames_at_once(model: Model, shape: Shape, *, in_tiles: bool, in_chunks: bool) -> int:
+    numbers = _TABLE[model.family]
+    if in_tiles and numbers.is_sliced:
+        return 1
+    at_once = min(shape.frames, numbers.frames_at_once or shape.frames)
+    return min(at_once, FRAMES_OF_A_CHUNK) if in_chunks and model.traits.decodes_chunks else at_once
 
 
 def _samples(model: Model, shape: Shape) -> int:

@@ -62,6 +62,11 @@ class ModelFiles:
             for stored, count in self.parameters.items()
         )
 
+    def largest_part_bytes(self, dtype: str) -> int:
+        """Return what the weights of the largest part take so, if all are stored alike."""
+        largest, all_parts = max(self.parts.values(), default=0), sum(self.parts.values())
+        return self.weight_bytes(dtype) * largest // max(1, all_parts)
+
 
 @dataclass
 class _Found:

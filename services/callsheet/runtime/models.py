@@ -63,6 +63,26 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompileShape:
+    """A shape that a model is compiled for, where a device compiles at all."""
+
+    width: int = 0
+    """Pixels; 0 where no pictures are made."""
+    height: int = 0
+    """Pixels; 0 as above."""
+    frames: int = 0
+    """Of a video; 0 where none is made."""
+    items: int = 1
+    """How many share a forward pass."""
+
+    def __str__(self) -> str:
+        """Return it for people, and for digests."""
+        size = f"{self.width}x{self.height}" if self.width else "sound"
+        frames = f", {self.frames} frames" if self.frames else ""
+        return f"{self.items} of {size}{frames}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model(Origin):
     """One model, what is used when a task does not say, and how far it may go."""
 
@@ -95,6 +115,8 @@ class Model(Origin):
     """The number format it is served in, by torch's name. Empty: the device's own."""
     vae_tiling: bool = False
     """Whether pictures are decoded in tiles: less memory, and slower."""
+    compile_shapes: tuple[CompileShape, ...] = ()
+    """What it is compiled for, where a device compiles at all."""
 
     @property
     def traits(self) -> Traits:

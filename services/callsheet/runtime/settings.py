@@ -22,10 +22,12 @@ from pydantic_settings import SettingsConfigDict
 
 from callsheet.runtime.brain_settings import BrainSettings
 from callsheet.runtime.control_settings import ControlSettings
+from callsheet.runtime.device_settings import DeviceSettings
 from callsheet.runtime.gateway_settings import GatewaySettings
 from callsheet.runtime.input_settings import InputSettings
 from callsheet.runtime.media_settings import MediaSettings
 from callsheet.runtime.registry_settings import RegistrySettings
+from callsheet.runtime.retry_settings import RetrySettings
 from callsheet.runtime.rooms_settings import RoomsSettings
 from callsheet.runtime.runner_settings import RunnerSettings
 from callsheet.runtime.setting_types import (
@@ -94,9 +96,11 @@ def _only_in_development(values: Mapping[str, object]) -> bool:
 class Settings(
     BrainSettings,
     ControlSettings,
+    DeviceSettings,
     GatewaySettings,
     InputSettings,
     MediaSettings,
+    RetrySettings,
     RoomsSettings,
     RunnerSettings,
     RegistrySettings,

@@ -38,6 +38,18 @@ class TomlTable:
         """Return the table of that key; an empty one when there is none."""
         return TomlTable(self._values.get(key, {}), place=self._inner(key))
 
+    def tables(self, key: str, *, most: int) -> "list[TomlTable]":
+        """Return the tables of the list of that key, so many at the most; none without it."""
+        values = self._values.get(key, [])
+        if not isinstance(values, list):
+            raise CatalogueInvalid(f"{self._inner(key)}: must be a list of tables")
+        if len(listed := cast("list[object]", values)) > most:
+            raise CatalogueInvalid(f"{self._inner(key)}: must have at most {most} tables")
+        return [
+            TomlTable(value, place=f"{self._inner(key)}[{index}]")
+            for index, value in enumerate(listed)
+        ]
+
     def text(self, key: str, *, form: re.Pattern[str] | None = None) -> str:
         """Return a text that is not empty, and has the form."""
         value = self._values.get(key)

@@ -552,12 +552,17 @@ class Failure(message.Message):
     MESSAGE_FIELD_NUMBER: builtins.int
     RETRYABLE_FIELD_NUMBER: builtins.int
     RETRY_DELAY_FIELD_NUMBER: builtins.int
+    MEMORY_NEEDED_BYTES_FIELD_NUMBER: builtins.int
     reason: FailureReason.ValueType
     """The kind of failure."""
     message: builtins.str
     """One sentence for people."""
     retryable: builtins.bool
     """Whether another attempt, or a RetryTask, may succeed."""
+    memory_needed_bytes: builtins.int
+    """How much memory a device must have at the least, in bytes, when it was known before anything was rendered that the
+    one of the attempt has too little. Zero: that was not why.
+    """
     @builtins.property
     def retry_delay(self) -> duration_pb2.Duration:
         """How long until the next attempt. Unset: there is none."""
@@ -569,10 +574,11 @@ class Failure(message.Message):
         message: builtins.str = ...,
         retryable: builtins.bool = ...,
         retry_delay: duration_pb2.Duration | None = ...,
+        memory_needed_bytes: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["message", b"message", "reason", b"reason", "retry_delay", b"retry_delay", "retryable", b"retryable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["memory_needed_bytes", b"memory_needed_bytes", "message", b"message", "reason", b"reason", "retry_delay", b"retry_delay", "retryable", b"retryable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -624,7 +630,7 @@ class Usage(message.Message):
     STEP_SECONDS_FIELD_NUMBER: builtins.int
     ENCODE_SECONDS_FIELD_NUMBER: builtins.int
     gpu_seconds: builtins.float
-    """Seconds a device was held."""
+    """Seconds a device was held; of attempts that ran together on it, each one's part."""
     queue_seconds: builtins.float
     """Seconds the Task waited for its successful attempt to start."""
     model_load_seconds: builtins.float

@@ -110,7 +110,8 @@ class TaskServiceServicer:
         allowed it may answer a Task that has SUCCEEDED already, with the output of an equal one, or an equal Task
         that has not ended; the outcome tells.
         INVALID_ARGUMENT names each field at fault; ALREADY_EXISTS: the request_id was used for another
-        submission; RESOURCE_EXHAUSTED: the ledger is nearly full, with a RetryInfo. Needs the role submit.
+        submission; FAILED_PRECONDITION: no device of a live worker has the memory for it, with the fields that
+        ask for too much; RESOURCE_EXHAUSTED: the ledger is nearly full, with a RetryInfo. Needs the role submit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

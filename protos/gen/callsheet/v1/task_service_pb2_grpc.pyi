@@ -47,7 +47,8 @@ class TaskServiceStub:
     allowed it may answer a Task that has SUCCEEDED already, with the output of an equal one, or an equal Task
     that has not ended; the outcome tells.
     INVALID_ARGUMENT names each field at fault; ALREADY_EXISTS: the request_id was used for another
-    submission; RESOURCE_EXHAUSTED: the ledger is nearly full, with a RetryInfo. Needs the role submit.
+    submission; FAILED_PRECONDITION: no device of a live worker has the memory for it, with the fields that
+    ask for too much; RESOURCE_EXHAUSTED: the ledger is nearly full, with a RetryInfo. Needs the role submit.
     """
     SubmitTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.SubmitTasksRequest, _task_service_pb2.SubmitTasksResponse]
     """Accept up to 1,000 Tasks, each on its own: one answer for each, in order. Needs the role submit."""
@@ -122,7 +123,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
     allowed it may answer a Task that has SUCCEEDED already, with the output of an equal one, or an equal Task
     that has not ended; the outcome tells.
     INVALID_ARGUMENT names each field at fault; ALREADY_EXISTS: the request_id was used for another
-    submission; RESOURCE_EXHAUSTED: the ledger is nearly full, with a RetryInfo. Needs the role submit.
+    submission; FAILED_PRECONDITION: no device of a live worker has the memory for it, with the fields that
+    ask for too much; RESOURCE_EXHAUSTED: the ledger is nearly full, with a RetryInfo. Needs the role submit.
     """
     SubmitTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.SubmitTasksRequest, _task_service_pb2.SubmitTasksResponse]  # type: ignore[assignment]
     """Accept up to 1,000 Tasks, each on its own: one answer for each, in order. Needs the role submit."""
@@ -200,7 +202,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         allowed it may answer a Task that has SUCCEEDED already, with the output of an equal one, or an equal Task
         that has not ended; the outcome tells.
         INVALID_ARGUMENT names each field at fault; ALREADY_EXISTS: the request_id was used for another
-        submission; RESOURCE_EXHAUSTED: the ledger is nearly full, with a RetryInfo. Needs the role submit.
+        submission; FAILED_PRECONDITION: no device of a live worker has the memory for it, with the fields that
+        ask for too much; RESOURCE_EXHAUSTED: the ledger is nearly full, with a RetryInfo. Needs the role submit.
         """
 
     @_abc_1.abstractmethod
