@@ -1,5 +1,6 @@
 """What every store does."""
 
+import itertools
 from datetime import timedelta
 
 import pytest
@@ -36,6 +37,10 @@ def submission(priority: int = 5, *, delay: timedelta = NOW) -> Submission:
     )
 
 
+#: Each claim that is no repeat has an operation of its own.
+OPERATIONS = itertools.count(1_000)
+
+
 async def submitted(
     plane: Cell, task_id: str, priority: int = 5, *, delay: timedelta = NOW
 ) -> Task:
@@ -64,7 +69,8 @@ def claim_of(
 
 
 async def started(plane: Cell, task_id: str, *, lease: timedelta = LEASE) -> Task:
-    claimed = await plane.store.claim(claim_of(task_id, lease=lease))
+    operation = next(OPERATIONS)
+    claimed = await plane.store.claim(claim_of(task_id, operation=operation, lease=lease))
     return decode_task(claimed.started[0])
 
 
@@ -206,6 +212,25 @@ async def test_a_repeated_claim_starts_nothing_else_instead(plane: Cell) -> None
     assert [stored.task_id for stored in first.started] == ["t-2"]
     assert again.started == first.started
     assert ids(again) == ["t-1"]
+
+
+async def test_a_claim_that_is_repeated_when_its_attempt_was_lost_starts_no_other(
+    plane: Cell,
+) -> None:
+    """Its answer was lost, and the lease was over before it was asked again."""
+    # Given an attempt of which its worker never heard, and that was given up
+    await submitted(plane, "t-1")
+    claim = claim_of("t-1")
+    (stored,) = (await plane.store.claim(claim)).started
+    task = decode_task(stored)
+    gone = machine.hand_back(task, attempt=1, reason="")
+    await plane.store.commit([plane.writer.commit("t-1", task, gone, operation=79)])
+    # When the claim is repeated
+    again = await plane.store.claim(claim)
+    # Then the task waits for another claim
+    assert (again.started, ids(again)) == ((), ["t-1"])
+    (stored,) = (await plane.store.claim(claim_of("t-1", operation=80))).started
+    assert decode_task(stored).attempt == 2
 
 
 async def test_urgent_tasks_are_ready_first_and_equals_in_order_of_submission(plane: Cell) -> None:

@@ -121,12 +121,12 @@ class MemoryStore:
         for candidate in () if started else claim.candidates:
             if len(started) == left:
                 break
-            if claim.queues[candidate.queue] in self._cell.counts[self._keys.paused]:
+            task_id, paused = candidate.task_id, self._cell.counts[self._keys.paused]
+            if claim.queues[candidate.queue] in paused or self._is_lost(claim, task_id):
                 continue
-            was_ready = self._ready(claim, candidate).pop(candidate.task_id, None) is not None
-            if was_ready and candidate.task_id in self._cell.tasks:
-                template = claim.template
-                started.append(self._start(candidate.task_id, template, now, lease=claim.lease))
+            was_ready = self._ready(claim, candidate).pop(task_id, None) is not None
+            if was_ready and task_id in self._cell.tasks:
+                started.append(self._start(task_id, claim.template, now, lease=claim.lease))
         ready = self._look(claim)
         if claim.offering is not None and not ready and len(started) < left:
             self._offer(claim, claim.offering, now)
@@ -365,9 +365,8 @@ class MemoryStore:
         found: list[Candidate] = []
         for place, queue in enumerate(claim.queues if claim.window else ()):
             is_paused = queue in self._cell.counts[self._keys.paused]
-            waiting = [] if is_paused else self._cell.ordered(self._keys.ready(queue))
-            ready = waiting[: claim.window]
-            found += (Candidate(place, task_id) for task_id, _ in ready)
+            ready = [] if is_paused else self._cell.ordered(self._keys.ready(queue))
+            found += (Candidate(place, task_id) for task_id, _ in ready[: claim.window])
             if not ready:
                 self._cell.lists[self._keys.wake(queue)].clear()
         return tuple(found)
@@ -377,11 +376,14 @@ class MemoryStore:
         started: list[Stored] = []
         for candidate in claim.candidates:
             stored = self._stored(candidate.task_id)
-            if stored is None or candidate.task_id in self._ready(claim, candidate):
-                continue
-            if parse_event(stored.last).operation == claim.operation:
+            waits = candidate.task_id in self._ready(claim, candidate)
+            if stored and not waits and parse_event(stored.last).operation == claim.operation:
                 started.append(stored._replace(progress=b""))
         return started
+
+    def _is_lost(self, claim: Claim, task_id: str) -> bool:
+        before = self._cell.tasks.get(task_id, {}).get(str(self._sequence(task_id) - 1))
+        return before is not None and parse_event(before).operation == claim.operation
 
     def _ready(self, claim: Claim, candidate: Candidate) -> dict[str, int]:
         return self._cell.sets[self._keys.ready(claim.queues[candidate.queue])]

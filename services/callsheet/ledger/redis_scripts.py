@@ -192,6 +192,8 @@ COMMIT: Final = "#!lua flags=allow-oom\n" + _COMMIT
 #           last offer that it knows was taken, its new offer ('' = none) and how long that stands,
 #           the queues by name, then for each candidate: index of its queue from 1, task id
 #           A candidate that is not ready, but was started by this operation, is answered again.
+#           One that is ready again, after an attempt of this operation was lost, is left out: the
+#           next claim starts it, by an operation of its own.
 #           The offer is made when a slot is left and nothing is ready. What a commit did to the one
 #           before is told, and takes one of the n.
 # Returns   {now, {{id, sequence, record, event 1, event}…}, {{id, id…} for each queue},
@@ -244,11 +246,13 @@ local taken, leases = {}, {}
 for i = first, #ARGV, 2 do
   if left == 0 then break end
   local k, id, t = ARGV[i], ARGV[i+1], KEYS[5 + 3 * queues + (i - first) / 2]
-  if waits[id] and not paused[tonumber(k)] then
+  local h = {}
+  if waits[id] and not paused[tonumber(k)] then h = redis.call('HMGET', t, 'q', 'n', 'r', '1') end
+  local before = h[2] and redis.call('HGET', t, tostring(tonumber(h[1]) - 1))
+  if h[1] ~= nil and not (before and string.find(before, ARGV[6], 1, true)) then
     waits[id] = false
     if not taken[k] then taken[k] = {} end
     table.insert(taken[k], id)
-    local h = redis.call('HMGET', t, 'q', 'n', 'r', '1')
     if h[1] then
       left = left - 1
       local q, n = tonumber(h[1]) + 1, tonumber(h[2] or '0') + 1
