@@ -44,10 +44,15 @@ def test_every_command_of_the_client_is_one(command: str) -> None:
 
 
 def test_the_model_catalogue_is_one(tmp_path: Path) -> None:
-    (block,) = blocks("toml")
+    whole, shapes = blocks("toml")
     file = tmp_path / "models.toml"
-    file.write_text(block)
+    file.write_text(whole)
     assert load_catalogue(file).find("").name == "sdxl"
+    # The other one says more of one of its models
+    table, _, more = shapes.partition("\n")
+    assert table in whole
+    file.write_text(whole.replace(table, f"{table}\n{more}"))
+    assert len(load_catalogue(file).find("sdxl").compile_shapes) == 3
 
 
 def test_every_link_leads_somewhere() -> None:
