@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from callsheet.gateway.aliases_background import WORK
-from callsheet.gateway.task_words import BACKGROUND, NAMES, PLATFORM, VIDEO
+from callsheet.gateway.task_words import BACKGROUND, PLATFORM, VIDEO
 from callsheet.ledger.model import Progress
 from callsheet.v1 import task_pb2
+from tests.gateway.test_uploads import MP4, kept
 from tests.support.gateways import RunningGateway, gateway_before
+from tests.support.pictures import PNG
 from tests.support.work import started, succeeded
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -85,7 +87,7 @@ async def test_background_work_without_a_task_type_is_refused_honestly(
     gateway: RunningGateway,
 ) -> None:
     before = await gateway.plane.written()
-    for path in WORK:
+    for path in WORK.keys() - {"media/process-video"}:
         answer = await gateway.http.post(f"/api/background/{path}", json={"anything": 1})
         assert (answer.status_code, answer.json()["reason"]) == (501, "TASK_TYPE_UNAVAILABLE")
     assert await gateway.plane.written() == before
@@ -113,15 +115,95 @@ async def test_background_work_is_accepted_in_the_documented_shape(
     assert [each["field"] for each in answer.json()["violations"]] == ["echo"]
 
 
-async def test_a_video_is_refused_unread_and_no_answer_claims_a_task(
+async def test_an_uploaded_video_is_processed_in_the_background(gateway: RunningGateway) -> None:
+    upload = (await gateway.http.post("/api/v1/uploads", content=MP4)).json()
+    wanted = {"video": {"uri": upload["uri"]}, "frames": 4}
+    answer = await gateway.http.post("/api/background/media/process-video", json=wanted)
+    assert answer.status_code == 202, answer.text
+    task = (await gateway.http.get(f"/api/v1/tasks/{answer.json()['task_id']}")).json()
+    assert (task["task_type"], task["task_data"]) == ("process_video", wanted)
+
+
+async def test_a_video_is_kept_and_processed_in_the_documented_shape(
+    gateway: RunningGateway,
+) -> None:
+    files = {"file": ("clip.mp4", MP4, "video/mp4")}
+    answer = await gateway.http.post("/upload-video", files=files)
+    task_id = answer.json()["task_id"]
+    assert (answer.status_code, answer.json()) == (
+        202,
+        {"task_id": task_id, "status": "processing"},
+    )
+    # Then the task is about the upload that the video is now
+    task = (await gateway.http.get(f"/api/v1/tasks/{task_id}")).json()
+    assert (task["task_type"], task["project_id"]) == ("process_video", "default")
+    upload = (await gateway.http.post("/api/v1/uploads", files=files)).json()
+    assert task["task_data"] == {"video": {"uri": upload["uri"]}}
+    assert (await gateway.http.get(upload["url"])).content == MP4
+    # And it is asked for, and stopped, at the same service
+    assert (await gateway.http.get(f"/task/{task_id}")).json()["status"] == "processing"
+    assert (await gateway.http.delete(f"/task/{task_id}")).json()["status"] == "cancelled"
+
+
+async def test_a_video_that_is_brought_again_with_its_key_is_the_same_task(
+    gateway: RunningGateway,
+) -> None:
+    headers = {"idempotency-key": "clip-1", "content-type": "video/mp4"}
+    first, again = [
+        await gateway.http.post("/upload-video", content=MP4, headers=headers) for _ in range(2)
+    ]
+    assert first.json() == again.json()
+    other = await gateway.http.post("/upload-video", content=MP4 + b"x", headers=headers)
+    assert (other.status_code, other.json()["reason"]) == (409, "REQUEST_ID_REUSED")
+
+
+#: What is refused of a video: the file, what it is said to be, status and reason.
+NO_VIDEOS = [
+    (b"", "video/mp4", 400, "UPLOAD_EMPTY"),
+    (PNG, "image/png", 415, "MEDIA_TYPE_UNSUPPORTED"),
+    (PNG, "video/mp4", 415, "MEDIA_TYPE_UNSUPPORTED"),
+    (b"\x00\x00\x00\x18ftypavif" + bytes(600), "", 415, "MEDIA_TYPE_UNSUPPORTED"),
+    (b"words", "text/plain", 415, "MEDIA_TYPE_UNSUPPORTED"),
+]
+
+
+async def test_what_is_no_video_is_refused_and_nothing_is_left_of_it(
+    gateway: RunningGateway,
+) -> None:
+    before = await gateway.plane.written()
+    for content, declared, status, reason in NO_VIDEOS:
+        headers = {"content-type": declared} if declared else {}
+        answer = await gateway.http.post("/upload-video", content=content, headers=headers)
+        assert (answer.status_code, answer.json()["reason"]) == (status, reason), declared
+    answer = await gateway.http.post("/upload-video", files={"video": ("v.mp4", MP4)})
+    assert [each["field"] for each in answer.json()["violations"]] == ["video"]
+    assert kept(gateway) == []
+    assert await gateway.plane.written() == before
+
+
+async def test_only_who_may_submit_to_a_project_brings_it_a_video(
+    gateway: RunningGateway,
+) -> None:
+    headers = {"content-type": "video/mp4"}
+    async with gateway.client(await gateway.new_key(roles=frozenset({"read"}))) as reader:
+        answer = await reader.post("/upload-video", content=MP4, headers=headers)
+    assert (answer.status_code, answer.json()["reason"]) == (403, "ROLE_MISSING")
+    params = {"project_id": "elsewhere"}
+    answer = await gateway.http.post("/upload-video", content=MP4, headers=headers, params=params)
+    assert (answer.status_code, answer.json()["reason"]) == (404, "PROJECT_NOT_FOUND")
+    assert kept(gateway) == []
+
+
+async def test_a_video_whose_task_is_refused_stays_an_upload(
     gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where a task type has the name: this route has to submit one before it says so."""
+    """Nobody has to bring it twice; with a task type that takes no such input."""
+    monkeypatch.setattr("callsheet.gateway.task_words.NAMES", {"video.process": "ping"})
     before = await gateway.plane.written()
-    for names in (NAMES, {"video.process": "ping"}):
-        monkeypatch.setattr("callsheet.gateway.task_words.NAMES", names)
-        answer = await gateway.http.post("/upload-video", files={"file": b"x" * 100_000})
-        assert (answer.status_code, answer.json()["reason"]) == (501, "TASK_TYPE_UNAVAILABLE")
+    headers = {"content-type": "video/mp4"}
+    answer = await gateway.http.post("/upload-video", content=MP4, headers=headers)
+    assert (answer.status_code, answer.json()["reason"]) == (400, "FIELD_INVALID")
+    assert len(kept(gateway)) == 1
     assert await gateway.plane.written() == before
 
 

@@ -18,7 +18,7 @@ from tests.support.media_files import (
     plain,
     png,
 )
-from tests.support.media_reading import Read, facts, image, pictures, refusal_of, sound
+from tests.support.media_reading import Read, facts, image, picture, pictures, refusal_of, sound
 
 
 def png_header(width: int, height: int, rows: bytes = b"") -> bytes:
@@ -69,7 +69,7 @@ def test_what_could_name_other_files_is_of_no_kind(
     reader: MediaReader, context: HandlerContext, name: str
 ) -> None:
     reference = context.upload(PLAYLISTS[name], suffix="mp4")
-    for read in (facts, image, pictures, sound):
+    for read in (facts, image, picture, pictures, sound):
         refusal = refusal_of(read, reader, reference)
         assert "is of no kind that is read here" in refusal
 
@@ -95,6 +95,11 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], Read, str]] = {
     "a film of noise": (
         lambda film: film[: film.index(b"mdat") + 4] + os.urandom(20_000),
         pictures,
+        "is damaged|no picture that can be decoded",
+    ),
+    "one picture of a film of noise": (
+        lambda film: film[: film.index(b"mdat") + 4] + os.urandom(20_000),
+        picture,
         "is damaged|no picture that can be decoded",
     ),
     "a sound that plays for years": (

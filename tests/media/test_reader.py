@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from callsheet.artifacts.store import ArtifactStore
+from callsheet.media.answers import facts_of, time_of
+from callsheet.media.decoder import Refused
 from callsheet.media.fetching import ProjectFiles
 from callsheet.media.limits import MediaLimits
 from callsheet.media.reader import MediaReader
@@ -43,6 +45,47 @@ def test_a_video_says_what_it_is(reader: MediaReader, context: HandlerContext, f
     assert (told.video.width, told.video.height, told.video.frame_rate) == (32, 24, 10)
     assert (told.sound.channels, told.sound.sample_rate) == (2, 48_000)
     assert (told.video.codec, told.sound.codec) == ("h264", "aac")
+
+
+def test_every_stream_of_a_file_is_told(
+    reader: MediaReader, context: HandlerContext, film: bytes
+) -> None:
+    reference = context.upload(film, suffix="mp4")
+    told = [(stream.kind, stream.codec) for stream in reader.facts(reference).streams]
+    assert told == [("video", "h264"), ("audio", "aac")]
+    assert reader.size_bytes(reference) == len(film)
+
+
+def test_one_picture_is_the_one_that_is_shown_at_that_moment(
+    reader: MediaReader, context: HandlerContext, film: bytes
+) -> None:
+    """And behind the end the last one."""
+    reference = context.upload(film, suffix="mp4")
+    for at, since, colour in (
+        (0, 0, RED),
+        (0.49, 0.4, RED),
+        (0.5, 0.5, BLUE),
+        (0.91, 0.9, BLUE),
+        (60, 0.9, BLUE),
+    ):
+        time, pixels = reader.picture(reference, at=timedelta(seconds=at), size=(16, 12))
+        assert time.total_seconds() == pytest.approx(since), at
+        assert pixels.shape == (12, 16, 3)
+        assert is_near(colour_of(pixels), colour), at
+
+
+@pytest.mark.parametrize("time", [-1.0, float("nan"), float("inf"), "soon", None])
+def test_a_time_that_is_none_is_not_believed(time: object) -> None:
+    with pytest.raises(Refused):
+        time_of({"time": time})
+
+
+def test_streams_that_are_none_are_not_believed() -> None:
+    told = {"kind": "MP4", "duration": 1.0, "video": None, "sound": None}
+    assert facts_of({**told, "streams": []}).streams == ()
+    for streams in (None, "h264", [{"kind": "video"}], [["video", "h264"]]):
+        with pytest.raises(Refused):
+            facts_of({**told, "streams": streams})
 
 
 def test_what_a_file_is_called_does_not_count(

@@ -60,6 +60,7 @@ _CHOICES: Final[dict[str, str]] = {
     "EditImageInput": "image",
     "EditVideoInput": "clips",
     "GenerateImagesInput": "items",
+    "ProcessVideoInput": "video",
     "ReplayDeliveriesRequest": "filter",
     "Soundtrack": "audio",
     "SubmitTaskRequest": "spec",

@@ -35,6 +35,10 @@ def pictures(reader: MediaReader, reference: MediaReference, *, start: float = 0
     return [*found]
 
 
+def picture(reader: MediaReader, reference: MediaReference) -> object:
+    return reader.picture(reference, at=timedelta(0), size=(32, 24))
+
+
 def sound(reader: MediaReader, reference: MediaReference, *, start: float = 0) -> object:
     blocks = reader.sound(
         reference, start=timedelta(seconds=start), end=None, rate=16_000, channels=1

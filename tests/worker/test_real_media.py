@@ -22,6 +22,7 @@ from callsheet.tasks.v1.edit_video_pb2 import (
     VideoStyle,
 )
 from callsheet.tasks.v1.media_pb2 import MediaReference
+from callsheet.tasks.v1.process_video_pb2 import ProcessVideoInput, ProcessVideoOutput
 from callsheet.tasks.v1.synthesize_speech_pb2 import (
     SynthesizeSpeechInput,
     SynthesizeSpeechOutput,
@@ -113,6 +114,16 @@ async def test_a_film_becomes_a_part_of_a_film_and_that_a_sound(
     assert pitch_of(heard.waveform, rate=heard.rate) == pytest.approx(440, abs=3)
     assert mixed.audio.duration.ToTimedelta() <= timedelta(seconds=0.6)
     assert [*(cache_dir / "scratch").iterdir()] == []
+
+
+async def test_a_video_is_taken_apart(
+    host: RunnerHost, store: ArtifactStore, film: MediaReference
+) -> None:
+    parts = await made(host, ProcessVideoInput(video=film, frames=2), ProcessVideoOutput())
+    assert (parts.metadata.container, parts.metadata.video_codec) == ("MP4", "h264")
+    assert [store.get(frame.image.key)[:4] for frame in parts.frames] == [b"\x89PNG"] * 2
+    heard = seen(store.get(parts.sound.key))
+    assert pitch_of(heard.waveform, rate=heard.rate) == pytest.approx(440, abs=3)
 
 
 @pytest.mark.skipif(

@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from callsheet.media.decoder import Refused
-from callsheet.media.facts import MediaFacts, SoundFacts, VideoFacts
+from callsheet.media.facts import MediaFacts, SoundFacts, StreamFacts, VideoFacts
 from callsheet.media.wire import Message
 
 if TYPE_CHECKING:
@@ -29,6 +29,15 @@ def array_of(message: Message, payload: bytearray) -> "NDArray[Any]":
             raise _nonsense()
 
 
+def time_of(message: Message) -> timedelta:
+    """Return the time of an answer that has one. Raises Refused when it is none."""
+    match message:
+        case {"time": float(seconds)} if 0 <= seconds <= timedelta.max.total_seconds() / 2:
+            return timedelta(seconds=seconds)
+        case _:
+            raise _nonsense()
+
+
 def facts_of(told: object) -> MediaFacts:
     """Return the facts of an answer. Raises Refused when they are none."""
     match _fields(told):
@@ -37,12 +46,14 @@ def facts_of(told: object) -> MediaFacts:
             "duration": int() | float() | None as duration,
             "video": video,
             "sound": sound,
-        }:
+            "streams": streams,
+        } if isinstance(streams, list):
             return MediaFacts(
                 kind=kind[:64],
                 duration=None if duration is None else timedelta(seconds=duration),
                 video=None if video is None else _video(video),
                 sound=None if sound is None else _sound(sound),
+                streams=tuple(_stream(each) for each in cast("list[object]", streams)),
             )
         case _:
             raise _nonsense()
@@ -69,6 +80,14 @@ def _sound(told: object) -> SoundFacts:
             "codec": str(codec),
         } if channels > 0 and rate > 0:
             return SoundFacts(channels, rate, codec[:64])
+        case _:
+            raise _nonsense()
+
+
+def _stream(told: object) -> StreamFacts:
+    match _fields(told):
+        case {"kind": str(kind), "codec": str(codec)}:
+            return StreamFacts(kind[:64], codec[:64])
         case _:
             raise _nonsense()
 

@@ -74,6 +74,13 @@ class Session:
                 from callsheet.media.picture_decoding import image_pixels
 
                 return _array(image_pixels(self._file(), self._bounds, transparent=transparent))
+            case {"ask": "picture", "at": float(at), "size": [int(width), int(height)]}:
+                from callsheet.media.picture_decoding import picture_at
+
+                size = (width, height)
+                time, pixels = picture_at(self._file(), self._bounds, at=at, size=size)
+                message, payload = _array(pixels)
+                return {**message, "time": time}, payload
             case {"ask": "pictures" | "sound", "stream": int(number)}:
                 if len(self._streams) >= MOST_STREAMS:
                     raise Unreadable("is one file too many at a time")
@@ -143,6 +150,8 @@ def _plain(value: object) -> object:
             return [value.numerator, value.denominator]
         case dict():
             return {key: _plain(each) for key, each in cast("dict[str, object]", value).items()}
+        case tuple():
+            return [_plain(each) for each in cast("tuple[object, ...]", value)]
         case _:
             return value
 

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
+    from av.codec.context import CodecContext
     from av.container import InputContainer
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 #: What is assumed of a video that does not say how many pictures a second it has.
@@ -41,6 +43,16 @@ class SoundFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """One stream of a file, decoded or not."""
+
+    kind: str
+    """video, audio, subtitle, data or attachment."""
+    codec: str
+    """FFmpeg's name of it. Empty: none that it knows."""
+
+
+@dataclass(frozen=True, slots=True)
 class MediaFacts:
     """A video or a sound."""
 
@@ -52,6 +64,8 @@ class MediaFacts:
     """None: it has no pictures."""
     sound: SoundFacts | None
     """None: it is silent."""
+    streams: tuple[StreamFacts, ...]
+    """All that is in it, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,17 @@ def sound_facts_of(container: "InputContainer") -> SoundFacts | None:
         return None
     context = container.streams.audio[0].codec_context
     return SoundFacts(context.channels, context.sample_rate, context.codec.canonical_name)
+
+
+def streams_of(container: "InputContainer") -> tuple[StreamFacts, ...]:
+    """Return what the head says of every stream."""
+    return tuple(StreamFacts(stream.type, _codec_of(stream)) for stream in container.streams)
+
+
+def _codec_of(stream: "Stream") -> str:
+    # Streams whose codec FFmpeg does not know have no context, whatever their type says.
+    context = cast("CodecContext | None", stream.codec_context)
+    return "" if context is None else context.codec.canonical_name
 
 
 def written_facts(path: Path) -> WrittenFacts:

@@ -19,6 +19,7 @@ from callsheet.media.facts import (
     declared_length,
     frame_rate_of,
     sound_facts_of,
+    streams_of,
 )
 from callsheet.media.kinds import (
     HEAD_BYTES,
@@ -161,6 +162,7 @@ def media_facts(file: IO[bytes], bounds: Bounds) -> MediaFacts:
             duration=declared_length(container),
             video=None if video is None else _video_facts(container, video),
             sound=sound,
+            streams=streams_of(container),
         )
 
 

@@ -1,6 +1,7 @@
 """Pictures of images and videos, decoded. Runs in the process that decodes, on files of anybody."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -98,16 +99,43 @@ def video_pixels(file: IO[bytes], bounds: Bounds, selection: Selection) -> Itera
 
     Raises Unreadable, also when there is none.
     """
+    with _from(file, bounds, start=selection.start) as (timed, aspect):
+        for chosen in selected(timed, selection):
+            yield None if chosen is None else _fitted(chosen, selection, aspect=aspect)
+
+
+def picture_at(
+    file: IO[bytes], bounds: Bounds, *, at: float, size: tuple[int, int]
+) -> tuple[float, Pixels]:
+    """Return since when, in seconds, and what a video shows at a moment: height x width x 3.
+
+    Before its first picture it shows that, and behind its last one that one, as players do. Raises
+    Unreadable.
+    """
+    with _from(file, bounds, start=at) as (timed, aspect):
+        shown: Timed | None = None
+        for each in timed:
+            if shown is not None and each.time > at:
+                break
+            shown = each
+        if shown is None:
+            raise Unreadable("has no picture that can be decoded")
+        selection = Selection(at, None, Fraction(1), *size, Fit.STRETCH)
+        return max(0.0, shown.time), _fitted(shown.frame, selection, aspect=aspect)
+
+
+@contextmanager
+def _from(
+    file: IO[bytes], bounds: Bounds, *, start: float
+) -> Generator[tuple[Iterator[Timed], Fraction]]:
+    """Open a video; yield its pictures from somewhat before *start* on, and their aspect."""
     kind, container = open_media(file, bounds)
     if kind.medium is Medium.SOUND or not container.streams.video:
         raise Unreadable("has no pictures")
     with container, refusing_damage():
         stream = container.streams.video[0]
-        aspect = aspect_of(stream)
-        jump(container, kind, to=selection.start)
-        timed = _timed(container, stream, bounds)
-        for chosen in selected(timed, selection):
-            yield None if chosen is None else _fitted(chosen, selection, aspect=aspect)
+        jump(container, kind, to=start)
+        yield _timed(container, stream, bounds), aspect_of(stream)
 
 
 def selected(timed: Iterable[Timed], selection: Selection) -> Iterator["VideoFrame | None"]:

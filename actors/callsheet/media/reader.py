@@ -1,5 +1,6 @@
 """Reads the files that a task works on, through a process that is killed when they ask too much."""
 
+import os
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -9,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Self, TypeAlias, cast
 
-from callsheet.media.answers import array_of, facts_of
+from callsheet.media.answers import array_of, facts_of, time_of
 from callsheet.media.decoder import Decoder, Refused
 from callsheet.media.facts import MediaFacts
 from callsheet.media.limits import MediaLimits
@@ -83,6 +84,23 @@ class MediaReader:
         message, payload = self._ask(reference, request, largest_payload=most)
         with _naming(reference):
             return array_of(message, payload)
+
+    def size_bytes(self, reference: MediaReference) -> int:
+        """Return how large a file is."""
+        return os.fstat(self._fetched(reference).fileno()).st_size
+
+    def picture(
+        self, reference: MediaReference, *, at: timedelta, size: tuple[int, int]
+    ) -> "tuple[timedelta, Pixels]":
+        """Return since when, and what a video shows at a moment: height x width x 3 of the size.
+
+        *size* is (width, height). Behind its last picture a video shows that one.
+        """
+        request = {"ask": "picture", "at": at.total_seconds(), "size": [*size]}
+        most = size[0] * size[1] * 3
+        message, payload = self._ask(reference, request, largest_payload=most)
+        with _naming(reference):
+            return time_of(message), cast("Pixels", array_of(message, payload))
 
     def pictures(
         self,

@@ -4,17 +4,21 @@
 """
 
 from http import HTTPStatus
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from callsheet.client import SubmitOptions
 from callsheet.gateway.active_tasks import active_tasks
+from callsheet.gateway.bodies import query_fields
 from callsheet.gateway.credentials import credential_of
+from callsheet.gateway.media_kinds import VIDEO_KINDS
 from callsheet.gateway.plane import Plane
-from callsheet.gateway.principals import require_role
-from callsheet.gateway.problems import Refused
+from callsheet.gateway.principals import project_of, require_role
 from callsheet.gateway.redis_roles import RedisRoles
+from callsheet.gateway.submissions import Wish, idempotency_key, submit
 from callsheet.gateway.task_views import (
     Json,
     brief_view,
@@ -22,17 +26,26 @@ from callsheet.gateway.task_views import (
     progress_view,
     result_view,
 )
-from callsheet.gateway.task_words import VIDEO, status_word
+from callsheet.gateway.task_words import VIDEO, status_word, task_type_named
 from callsheet.gateway.tasks import json_response
+from callsheet.gateway.upload_quota import UploadQuota
+from callsheet.gateway.uploads import Uploads
 from callsheet.v1 import task_pb2
+
+#: What a video that is brought is for, as the video service calls it.
+_PROCESS: Final = "video.process"
 
 
 class VideoAliases:
     """The routes of the video service."""
 
-    def __init__(self, plane: Plane, redis: RedisRoles) -> None:
+    def __init__(
+        self, plane: Plane, redis: RedisRoles, uploads: Uploads, quota: UploadQuota
+    ) -> None:
         self._plane = plane
         self._redis = redis
+        self._uploads = uploads
+        self._quota = quota
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
@@ -62,18 +75,27 @@ class VideoAliases:
         return json_response({"tasks": tasks, "count": len(tasks), "has_more": found.has_more})
 
     async def upload_video(self, request: Request) -> Response:
-        """Refuse a video, before any of it is read.
+        """Keep a video as an upload, have it processed, and answer the task: 202.
 
-        What is brought here is to become a task video.process: its metadata, transcript and frames.
-        This build has no task type that makes them; another one's id would promise what never
-        comes. Whoever brings a video for other work uploads it at /api/v1/uploads.
+        The body is the video, or a form with the field file, as at /api/v1/uploads. A video whose
+        task is refused stays an upload, and may be named by another task.
         """
-        require_role(await self._plane.principal(credential_of(request)), "submit")
-        raise Refused(
-            HTTPStatus.NOT_IMPLEMENTED,
-            "TASK_TYPE_UNAVAILABLE",
-            "a video brought here is for video.process, and this build has no task type for it;"
-            " bring videos for other work, such as edit_video, to /api/v1/uploads",
+        credential = credential_of(request)
+        principal = await self._plane.principal(credential)
+        query = query_fields(request)
+        asked = query.text("project_id")
+        query.done()
+        require_role(principal, "submit")
+        project = project_of(principal, asked)
+        options = SubmitOptions(project=project, request_id=idempotency_key(request))
+        task_type = task_type_named(_PROCESS)
+        upload = await self._uploads.brought(request, project, among=VIDEO_KINDS)
+        wish = Wish(task_type, {"video": {"uri": upload.stored.uri}}, options, path="")
+        client = self._plane.client(credential)
+        handle = await submit(client, request, wish, quota=self._quota)
+        return json_response(
+            {"task_id": handle.id, "status": status_word(handle.task, VIDEO)},
+            status=HTTPStatus.ACCEPTED,
         )
 
     async def redis_status(self, request: Request) -> Response:

@@ -152,7 +152,7 @@ def _routes(
     streams = StreamLimit(each=_STREAMS_OF_ONE_KEY, total=_STREAMS)
     store = artifact_store(settings)
     links = Links(link_key(settings), time=settings.gateway_link_time, now=_now)
-    uploads = UploadLimits(
+    upload_limits = UploadLimits(
         largest=min(settings.upload_largest_bytes, settings.upload_daily_bytes),
         at_once=settings.uploads,
         of_one_project=settings.uploads_of_one_project,
@@ -161,13 +161,14 @@ def _routes(
     yield from Tasks(plane, quota).routes()
     yield from Events(plane, streams=streams, stopping=stopping).routes()
     yield from Artifacts(plane, store, links).routes()
-    yield from Uploads(
-        plane, store, quota, threads, limits=uploads, folder=settings.state_dir / "uploads"
-    ).routes()
+    uploads = Uploads(
+        plane, store, quota, threads, limits=upload_limits, folder=settings.state_dir / "uploads"
+    )
+    yield from uploads.routes()
     yield from Session(
         plane, time=settings.session_time, ticket_time=settings.session_ticket_time
     ).routes()
-    yield from VideoAliases(plane, roles).routes()
+    yield from VideoAliases(plane, roles, uploads, quota).routes()
     yield from BackgroundAliases(plane, quota).routes()
     yield from beside.routes()
     yield from Connect(plane, quota, streams=streams, stopping=stopping).routes()

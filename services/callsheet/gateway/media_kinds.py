@@ -1,6 +1,6 @@
 """What kind of file it is, by its first bytes: what a client says of it has to agree."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -34,16 +34,20 @@ class MediaKind:
         return declared == self.media_type or declared in self.names
 
 
-def kind_of(head: bytes, *, declared: str) -> MediaKind:
-    """Return the kind of the file that begins so. Raises Refused, 415."""
+def kind_of(head: bytes, *, declared: str, among: Sequence[MediaKind] | None = None) -> MediaKind:
+    """Return the kind of the file that begins so; *among*: which may come, all by default.
+
+    Raises Refused, 415.
+    """
+    wanted = KINDS if among is None else among
     found = [kind for kind in KINDS if kind.begins(head)]
-    for kind in found:
-        if kind.is_named(declared):
-            return kind
-    if found and not found[0].must_be_named:
+    named = next((kind for kind in found if kind.is_named(declared)), None)
+    if named is not None and named in wanted:
+        return named
+    if named is None and found and not found[0].must_be_named:
         what = f"the file is {found[0].media_type}, not {declared[:64] or 'unnamed'}"
     else:
-        what = f"files may be {', '.join(sorted({kind.media_type for kind in KINDS}))}"
+        what = f"files may be {', '.join(sorted({kind.media_type for kind in wanted}))}"
     raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "MEDIA_TYPE_UNSUPPORTED", what)
 
 
@@ -127,4 +131,8 @@ KINDS: Final = (
     MediaKind("text/markdown", "md", _text, must_be_named=True),
     MediaKind("text/csv", "csv", _text, must_be_named=True),
     MediaKind("application/json", "json", _text, must_be_named=True),
+)
+#: The kinds of a moving picture.
+VIDEO_KINDS: Final = tuple(
+    kind for kind in KINDS if kind.media_type.startswith("video/") or kind.suffix == "gif"
 )

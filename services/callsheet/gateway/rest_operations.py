@@ -1,6 +1,6 @@
 """What each REST route takes and answers, for the OpenAPI document."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -8,7 +8,7 @@ from typing import Final
 from callsheet.gateway.active_tasks import MOST
 from callsheet.gateway.aliases_background import WORK
 from callsheet.gateway.json_schemas import Schema, reference
-from callsheet.gateway.media_kinds import KINDS
+from callsheet.gateway.media_kinds import KINDS, VIDEO_KINDS, MediaKind
 from callsheet.gateway.rest_schemas import ANYTHING, TEXT, obj
 from callsheet.v1.task_event_pb2 import TaskEvent
 
@@ -44,6 +44,14 @@ def _json(name: str) -> Contents:
     return {JSON: reference(name)}
 
 
+def _uploaded(kinds: Iterable[MediaKind]) -> Contents:
+    """Return a file of these kinds, as a form or as the body itself."""
+    return {
+        "multipart/form-data": obj({"file": _BYTES}),
+        **{kind.media_type: _BYTES for kind in kinds},
+    }
+
+
 _PROJECT: Final[Schema] = {"type": "string", "maxLength": 64}
 _LIMIT: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": MOST}
 _IDEMPOTENCY: Final[Mapping[str, Schema]] = {
@@ -61,10 +69,6 @@ _FILE: Final[Mapping[int | str, Contents]] = {
 _REASON: Final[Contents] = {JSON: obj({}, {"reason": {"type": "string", "maxLength": 512}})}
 _REQUEST_ID: Final[Contents] = {
     JSON: obj({}, {"request_id": {"type": "string", "maxLength": 128, "pattern": "^[!-~]*$"}})
-}
-_UPLOAD: Final[Contents] = {
-    "multipart/form-data": obj({"file": _BYTES}),
-    **{kind.media_type: _BYTES for kind in KINDS},
 }
 _TASK: Final = "/api/v1/tasks/{task_id}"
 _ARTIFACT: Final = f"{_TASK}/artifacts/{{name}}"
@@ -125,7 +129,7 @@ _FILES: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/api/v1/uploads"): Operation(
         tag="uploads",
         query={"project_id": _PROJECT},
-        body=_UPLOAD,
+        body=_uploaded(KINDS),
         answers={201: _json("Upload")},
     ),
     ("GET", "/api/v1/uploads/{name}"): Operation(
@@ -152,7 +156,13 @@ _VIDEO: Final[Mapping[tuple[str, str], Operation]] = {
         query={"project_id": _PROJECT, "limit": _LIMIT},
         answers={200: _json("ActiveVideoTasks")},
     ),
-    ("POST", "/upload-video"): Operation(tag="video", body=_UPLOAD, answers={}),
+    ("POST", "/upload-video"): Operation(
+        tag="video",
+        query={"project_id": _PROJECT},
+        headers=_IDEMPOTENCY,
+        body=_uploaded(VIDEO_KINDS),
+        answers={202: _json("UploadedVideo")},
+    ),
     ("GET", "/redis/status"): Operation(tag="video", answers={200: _json("RedisStatus")}),
     ("POST", "/redis/cache/clear"): Operation(tag="video", answers={200: _json("ClearedCache")}),
 }

@@ -80,6 +80,7 @@ def rest_schemas(contract: ContractSchemas) -> dict[str, Schema]:
             },
         ),
         "Principal": _principal(),
+        "UploadedVideo": obj({"task_id": UUID, "status": _status(VIDEO)}),
         "VideoTask": _small_task(VIDEO),
         "ActiveVideoTasks": _active(VIDEO),
         "BackgroundTask": _small_task(BACKGROUND),

@@ -1,5 +1,6 @@
 """`/api/v1/uploads`: files that clients bring, for tasks to work on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -15,7 +16,13 @@ from callsheet.artifacts.store import ArtifactStore, StoredArtifact
 from callsheet.gateway.bodies import query_fields
 from callsheet.gateway.credentials import credential_of
 from callsheet.gateway.limits import StreamLimit
-from callsheet.gateway.media_kinds import HEAD_BYTES, MediaKind, kind_of, media_type_of_suffix
+from callsheet.gateway.media_kinds import (
+    HEAD_BYTES,
+    KINDS,
+    MediaKind,
+    kind_of,
+    media_type_of_suffix,
+)
 from callsheet.gateway.plane import Plane
 from callsheet.gateway.principals import project_of, require_role
 from callsheet.gateway.problems import Refused
@@ -41,6 +48,14 @@ class UploadLimits:
     #: Uploads under way at the same time, of all and of one project.
     at_once: int
     of_one_project: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that was brought, as it is kept."""
+
+    stored: StoredArtifact
+    kind: MediaKind
 
 
 class Uploads:
@@ -83,28 +98,39 @@ class Uploads:
 
     async def take(self, request: Request) -> Response:
         """Take a file, and answer what it is called now: 201."""
-        credential = credential_of(request)
-        principal = await self._plane.principal(credential)
+        principal = await self._plane.principal(credential_of(request))
         query = query_fields(request)
         asked = query.text("project_id")
         query.done()
         require_role(principal, "submit")
         project = project_of(principal, asked)
+        return _taken(await self.brought(request, project), project)
+
+    async def brought(
+        self, request: Request, project: str, *, among: Sequence[MediaKind] = KINDS
+    ) -> Upload:
+        """Keep the file that a request brings, and return it; *among*: of which kinds it may be.
+
+        Whoever calls has made sure that the caller may submit to the project. Raises Refused, and
+        then nothing is kept.
+        """
         body = UploadBody(request, largest=self._largest)
-        with self._of_project.opened(project), self._of_key.opened(credential):
+        with (
+            self._of_project.opened(project),
+            self._of_key.opened(credential_of(request)),
+        ):
             async with (
                 self._quota.taking(project, announced=body.announced) as taking,
                 spooled(self._folder, self._threads) as spool,
             ):
-                kind = await _filled(spool, body, taking)
+                kind = await _filled(spool, body, taking, among)
                 stored = await self._stored(spool, project, kind)
                 await taking.keep(sha256=spool.sha256, size=spool.size)
-        return _taken(stored, project, kind)
+        return Upload(stored, kind)
 
     async def serve(self, request: Request) -> Response:
         """Answer the bytes of an upload, or a range of them."""
-        credential = credential_of(request)
-        principal = await self._plane.principal(credential)
+        principal = await self._plane.principal(credential_of(request))
         require_role(principal, "read")
         project = project_of(principal, request.query_params.get("project_id", ""))
         digest, _, suffix = str(request.path_params["name"]).partition(".")
@@ -132,7 +158,9 @@ class Uploads:
             raise store_away(error) from error
 
 
-async def _filled(spool: Spool, body: UploadBody, taking: Taking) -> MediaKind:
+async def _filled(
+    spool: Spool, body: UploadBody, taking: Taking, among: Sequence[MediaKind]
+) -> MediaKind:
     """Take the whole body, and return the kind of its file.
 
     Raises Refused: 415 by its head, 429 past the project's quota.
@@ -142,25 +170,22 @@ async def _filled(spool: Spool, body: UploadBody, taking: Taking) -> MediaKind:
     async for piece in body.pieces():
         block += piece
         if kind is None and len(block) >= HEAD_BYTES:
-            kind = kind_of(bytes(block[:HEAD_BYTES]), declared=body.declared)
+            kind = kind_of(bytes(block[:HEAD_BYTES]), declared=body.declared, among=among)
         if len(block) >= _BLOCK:
             await taking.need(spool.size + len(block))
             await spool.write(bytes(block))
             block.clear()
     if kind is None:
-        kind = _kind_of_short(bytes(block), declared=body.declared)
+        if not block:
+            raise Refused(HTTPStatus.BAD_REQUEST, "UPLOAD_EMPTY", "the file is empty")
+        kind = kind_of(bytes(block), declared=body.declared, among=among)
     await taking.need(spool.size + len(block))
     await spool.write(bytes(block))
     return kind
 
 
-def _kind_of_short(content: bytes, *, declared: str) -> MediaKind:
-    if not content:
-        raise Refused(HTTPStatus.BAD_REQUEST, "UPLOAD_EMPTY", "the file is empty")
-    return kind_of(content, declared=declared)
-
-
-def _taken(stored: StoredArtifact, project: str, kind: MediaKind) -> Response:
+def _taken(upload: Upload, project: str) -> Response:
+    stored, kind = upload.stored, upload.kind
     name = stored.key.rpartition("/")[2]
     url = f"{PATH}/{name}?project_id={project}"
     return json_response(

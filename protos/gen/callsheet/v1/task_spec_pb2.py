@@ -31,11 +31,12 @@ from callsheet.tasks.v1 import generate_image_pb2 as callsheet_dot_tasks_dot_v1_
 from callsheet.tasks.v1 import generate_images_pb2 as callsheet_dot_tasks_dot_v1_dot_generate__images__pb2
 from callsheet.tasks.v1 import generate_video_pb2 as callsheet_dot_tasks_dot_v1_dot_generate__video__pb2
 from callsheet.tasks.v1 import ping_pb2 as callsheet_dot_tasks_dot_v1_dot_ping__pb2
+from callsheet.tasks.v1 import process_video_pb2 as callsheet_dot_tasks_dot_v1_dot_process__video__pb2
 from callsheet.tasks.v1 import synthesize_speech_pb2 as callsheet_dot_tasks_dot_v1_dot_synthesize__speech__pb2
 from callsheet.tasks.v1 import upscale_image_pb2 as callsheet_dot_tasks_dot_v1_dot_upscale__image__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63\x61llsheet/v1/task_spec.proto\x12\x0c\x63\x61llsheet.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#callsheet/tasks/v1/edit_audio.proto\x1a#callsheet/tasks/v1/edit_image.proto\x1a#callsheet/tasks/v1/edit_video.proto\x1a\'callsheet/tasks/v1/generate_audio.proto\x1a\'callsheet/tasks/v1/generate_image.proto\x1a(callsheet/tasks/v1/generate_images.proto\x1a\'callsheet/tasks/v1/generate_video.proto\x1a\x1d\x63\x61llsheet/tasks/v1/ping.proto\x1a*callsheet/tasks/v1/synthesize_speech.proto\x1a&callsheet/tasks/v1/upscale_image.proto\"\x89\x05\n\x08TaskSpec\x12-\n\x04ping\x18\x01 \x01(\x0b\x32\x1d.callsheet.tasks.v1.PingInputH\x00\x12@\n\x0egenerate_image\x18\x02 \x01(\x0b\x32&.callsheet.tasks.v1.GenerateImageInputH\x00\x12\x38\n\nedit_image\x18\x03 \x01(\x0b\x32\".callsheet.tasks.v1.EditImageInputH\x00\x12\x42\n\x0fgenerate_images\x18\x04 \x01(\x0b\x32\'.callsheet.tasks.v1.GenerateImagesInputH\x00\x12@\n\x0egenerate_video\x18\x05 \x01(\x0b\x32&.callsheet.tasks.v1.GenerateVideoInputH\x00\x12\x38\n\nedit_video\x18\x06 \x01(\x0b\x32\".callsheet.tasks.v1.EditVideoInputH\x00\x12@\n\x0egenerate_audio\x18\x07 \x01(\x0b\x32&.callsheet.tasks.v1.GenerateAudioInputH\x00\x12\x38\n\nedit_audio\x18\x08 \x01(\x0b\x32\".callsheet.tasks.v1.EditAudioInputH\x00\x12\x46\n\x11synthesize_speech\x18\t \x01(\x0b\x32).callsheet.tasks.v1.SynthesizeSpeechInputH\x00\x12>\n\rupscale_image\x18\n \x01(\x0b\x32%.callsheet.tasks.v1.UpscaleImageInputH\x00\x42\x0e\n\x05input\x12\x05\xbaH\x02\x08\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63\x61llsheet/v1/task_spec.proto\x12\x0c\x63\x61llsheet.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#callsheet/tasks/v1/edit_audio.proto\x1a#callsheet/tasks/v1/edit_image.proto\x1a#callsheet/tasks/v1/edit_video.proto\x1a\'callsheet/tasks/v1/generate_audio.proto\x1a\'callsheet/tasks/v1/generate_image.proto\x1a(callsheet/tasks/v1/generate_images.proto\x1a\'callsheet/tasks/v1/generate_video.proto\x1a\x1d\x63\x61llsheet/tasks/v1/ping.proto\x1a&callsheet/tasks/v1/process_video.proto\x1a*callsheet/tasks/v1/synthesize_speech.proto\x1a&callsheet/tasks/v1/upscale_image.proto\"\xc9\x05\n\x08TaskSpec\x12-\n\x04ping\x18\x01 \x01(\x0b\x32\x1d.callsheet.tasks.v1.PingInputH\x00\x12@\n\x0egenerate_image\x18\x02 \x01(\x0b\x32&.callsheet.tasks.v1.GenerateImageInputH\x00\x12\x38\n\nedit_image\x18\x03 \x01(\x0b\x32\".callsheet.tasks.v1.EditImageInputH\x00\x12\x42\n\x0fgenerate_images\x18\x04 \x01(\x0b\x32\'.callsheet.tasks.v1.GenerateImagesInputH\x00\x12@\n\x0egenerate_video\x18\x05 \x01(\x0b\x32&.callsheet.tasks.v1.GenerateVideoInputH\x00\x12\x38\n\nedit_video\x18\x06 \x01(\x0b\x32\".callsheet.tasks.v1.EditVideoInputH\x00\x12@\n\x0egenerate_audio\x18\x07 \x01(\x0b\x32&.callsheet.tasks.v1.GenerateAudioInputH\x00\x12\x38\n\nedit_audio\x18\x08 \x01(\x0b\x32\".callsheet.tasks.v1.EditAudioInputH\x00\x12\x46\n\x11synthesize_speech\x18\t \x01(\x0b\x32).callsheet.tasks.v1.SynthesizeSpeechInputH\x00\x12>\n\rupscale_image\x18\n \x01(\x0b\x32%.callsheet.tasks.v1.UpscaleImageInputH\x00\x12>\n\rprocess_video\x18\x0b \x01(\x0b\x32%.callsheet.tasks.v1.ProcessVideoInputH\x00\x42\x0e\n\x05input\x12\x05\xbaH\x02\x08\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,6 +45,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TASKSPEC'].oneofs_by_name['input']._loaded_options = None
   _globals['_TASKSPEC'].oneofs_by_name['input']._serialized_options = b'\272H\002\010\001'
-  _globals['_TASKSPEC']._serialized_start=467
-  _globals['_TASKSPEC']._serialized_end=1116
+  _globals['_TASKSPEC']._serialized_start=507
+  _globals['_TASKSPEC']._serialized_end=1220
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from callsheet.tasks.v1 import generate_image_pb2 as generate_image_pb2
 from callsheet.tasks.v1 import generate_images_pb2 as generate_images_pb2
 from callsheet.tasks.v1 import generate_video_pb2 as generate_video_pb2
 from callsheet.tasks.v1 import ping_pb2 as ping_pb2
+from callsheet.tasks.v1 import process_video_pb2 as process_video_pb2
 from callsheet.tasks.v1 import synthesize_speech_pb2 as synthesize_speech_pb2
 from callsheet.tasks.v1 import upscale_image_pb2 as upscale_image_pb2
 from google.protobuf import descriptor as descriptor
@@ -42,6 +43,7 @@ class TaskSpec(message.Message):
     EDIT_AUDIO_FIELD_NUMBER: builtins.int
     SYNTHESIZE_SPEECH_FIELD_NUMBER: builtins.int
     UPSCALE_IMAGE_FIELD_NUMBER: builtins.int
+    PROCESS_VIDEO_FIELD_NUMBER: builtins.int
     @builtins.property
     def ping(self) -> ping_pb2.PingInput:
         """Take the given time and answer."""
@@ -82,6 +84,10 @@ class TaskSpec(message.Message):
     def upscale_image(self) -> upscale_image_pb2.UpscaleImageInput:
         """Make an image larger."""
 
+    @builtins.property
+    def process_video(self) -> process_video_pb2.ProcessVideoInput:
+        """Tell what a video is, and take it apart."""
+
     def __init__(
         self,
         *,
@@ -95,11 +101,12 @@ class TaskSpec(message.Message):
         edit_audio: edit_audio_pb2.EditAudioInput | None = ...,
         synthesize_speech: synthesize_speech_pb2.SynthesizeSpeechInput | None = ...,
         upscale_image: upscale_image_pb2.UpscaleImageInput | None = ...,
+        process_video: process_video_pb2.ProcessVideoInput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["edit_audio", b"edit_audio", "edit_image", b"edit_image", "edit_video", b"edit_video", "generate_audio", b"generate_audio", "generate_image", b"generate_image", "generate_images", b"generate_images", "generate_video", b"generate_video", "input", b"input", "ping", b"ping", "synthesize_speech", b"synthesize_speech", "upscale_image", b"upscale_image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["edit_audio", b"edit_audio", "edit_image", b"edit_image", "edit_video", b"edit_video", "generate_audio", b"generate_audio", "generate_image", b"generate_image", "generate_images", b"generate_images", "generate_video", b"generate_video", "input", b"input", "ping", b"ping", "process_video", b"process_video", "synthesize_speech", b"synthesize_speech", "upscale_image", b"upscale_image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["edit_audio", b"edit_audio", "edit_image", b"edit_image", "edit_video", b"edit_video", "generate_audio", b"generate_audio", "generate_image", b"generate_image", "generate_images", b"generate_images", "generate_video", b"generate_video", "input", b"input", "ping", b"ping", "synthesize_speech", b"synthesize_speech", "upscale_image", b"upscale_image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["edit_audio", b"edit_audio", "edit_image", b"edit_image", "edit_video", b"edit_video", "generate_audio", b"generate_audio", "generate_image", b"generate_image", "generate_images", b"generate_images", "generate_video", b"generate_video", "input", b"input", "ping", b"ping", "process_video", b"process_video", "synthesize_speech", b"synthesize_speech", "upscale_image", b"upscale_image"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_input: _TypeAlias = typing.Literal["ping", "generate_image", "edit_image", "generate_images", "generate_video", "edit_video", "generate_audio", "edit_audio", "synthesize_speech", "upscale_image"]  # noqa: Y015
+    _WhichOneofReturnType_input: _TypeAlias = typing.Literal["ping", "generate_image", "edit_image", "generate_images", "generate_video", "edit_video", "generate_audio", "edit_audio", "synthesize_speech", "upscale_image", "process_video"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = typing.Literal["input", b"input"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
