@@ -59,9 +59,15 @@ SCRIPTS: Final = {
     ),
     "a claim does not check again who is ready": Mutant(
         f"{LEDGER}/redis_scripts.py",
-        "  if waits[id] and not paused[tonumber(k)] then\n    waits[id] = false\n",
-        "  if waits[id] ~= 1 and not paused[tonumber(k)] then\n    waits[id] = 1\n",
+        "  if waits[id] and not paused[tonumber(k)] then h = ",
+        "  if not paused[tonumber(k)] then h = ",
         ("tests/ledger/test_store.py::test_a_candidate_that_somebody_took_is_left_out",),
+    ),
+    "a claim that is repeated late starts its task again": Mutant(
+        f"{LEDGER}/redis_scripts.py",
+        "and not (before and string.find(before, ARGV[6], 1, true))",
+        "",
+        ("tests/ledger/test_store.py::test_a_claim_repeated_late_starts_no_task_again",),
     ),
     "a paused queue is claimed from": Mutant(
         f"{LEDGER}/redis_scripts.py",

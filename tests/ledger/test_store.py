@@ -1,81 +1,23 @@
 """What every store does."""
 
-import itertools
 from datetime import timedelta
 
 import pytest
 
 from callsheet.ledger import machine
-from callsheet.ledger.codec import decode_task, event_of, parse_event, start_template
+from callsheet.ledger.codec import decode_task, event_of, parse_event
 from callsheet.ledger.errors import CursorLost
 from callsheet.ledger.events import AttemptStarted, CancelRequested, TaskCancelled
 from callsheet.ledger.index import Move, Op, lease_member, prune_moves
 from callsheet.ledger.instants import instant
 from callsheet.ledger.log import LOG_START
-from callsheet.ledger.model import Submission, Task, TaskState
-from callsheet.ledger.store import Applied, Candidate, Claim, Claimed, Commit, Guard, Refused
-from callsheet.tasks.v1.ping_pb2 import PingInput
-from callsheet.v1.task_spec_pb2 import TaskSpec
+from callsheet.ledger.model import TaskState
+from callsheet.ledger.store import Applied, Candidate, Commit, Guard, Refused
 from tests.support.ledgers import LEASE, Cell
+from tests.support.store_steps import NOW, claim_of, ids, started, submission, submitted
 
-NOW = timedelta(0)
 SOON = timedelta(milliseconds=20)
 LATER = timedelta(seconds=5)
-
-
-def submission(priority: int = 5, *, delay: timedelta = NOW) -> Submission:
-    spec = TaskSpec(ping=PingInput()).SerializeToString(deterministic=True)
-    return Submission(
-        project="default",
-        task_type="ping",
-        spec=spec,
-        queue="system",
-        priority=priority,
-        max_attempts=3,
-        time_limit=timedelta(seconds=60),
-        delay=delay,
-    )
-
-
-#: Each claim that is no repeat has an operation of its own.
-OPERATIONS = itertools.count(1_000)
-
-
-async def submitted(
-    plane: Cell, task_id: str, priority: int = 5, *, delay: timedelta = NOW
-) -> Task:
-    """Commit a submission, and return the task."""
-    terms_of = submission(priority, delay=delay)
-    commit = plane.writer.submission(task_id, terms_of)[1]
-    (answer,) = await plane.store.commit([commit])
-    assert isinstance(answer, Applied)
-    time = instant(answer.time)
-    return machine.evolve(None, machine.submit(terms_of), time=time, task_id=task_id)
-
-
-def claim_of(
-    *task_ids: str, count: int = 8, operation: int = 77, lease: timedelta = LEASE
-) -> Claim:
-    template = start_template(worker="w", device="cpu", lease=lease, operation=operation)
-    return Claim(
-        count=count,
-        lease=lease,
-        queues=("system",),
-        window=8,
-        template=template,
-        operation=operation,
-        candidates=tuple(Candidate(0, task_id) for task_id in task_ids),
-    )
-
-
-async def started(plane: Cell, task_id: str, *, lease: timedelta = LEASE) -> Task:
-    operation = next(OPERATIONS)
-    claimed = await plane.store.claim(claim_of(task_id, operation=operation, lease=lease))
-    return decode_task(claimed.started[0])
-
-
-def ids(claimed: Claimed) -> list[str]:
-    return [candidate.task_id for candidate in claimed.ready]
 
 
 async def test_what_was_committed_is_read_back(plane: Cell) -> None:
@@ -214,9 +156,7 @@ async def test_a_repeated_claim_starts_nothing_else_instead(plane: Cell) -> None
     assert ids(again) == ["t-1"]
 
 
-async def test_a_claim_that_is_repeated_when_its_attempt_was_lost_starts_no_other(
-    plane: Cell,
-) -> None:
+async def test_a_claim_repeated_late_starts_no_task_again(plane: Cell) -> None:
     """Its answer was lost, and the lease was over before it was asked again."""
     # Given an attempt of which its worker never heard, and that was given up
     await submitted(plane, "t-1")
