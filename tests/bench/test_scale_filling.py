@@ -65,7 +65,8 @@ async def test_a_copied_end_takes_as_much_memory_as_a_real_one(redis: Redis, led
     sizes = [
         await command("MEMORY", "USAGE", ledger.keys.task(each)) for each in (original.id, copy)
     ]
-    assert sizes[0] == sizes[1]
+    # Numbers in it are random, and longer or shorter by a byte: memory is given in steps.
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
     keys = ledger.keys
     assert set(copying.places) == {
         keys.final,
